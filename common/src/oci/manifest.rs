@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Descriptor, media_type};
+
+/// An image of one platform, or an artifact: a config and layers. OCI and Docker schema 2 share this shape.
+///
+/// Spec: <https://github.com/opencontainers/image-spec/blob/main/manifest.md>
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The manifest's own type; OCI lets it be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// What kind of artifact this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The config's bytes.
+    pub config: Descriptor,
+    /// Lowest layer first. `null`, which some builders write, is read as none.
+    #[serde(default, deserialize_with = "list_or_null")]
+    pub layers: Vec<Descriptor>,
+    /// The manifest that this one refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// Free text for people and tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A list of manifests, most often one a platform.
+///
+/// Spec: <https://github.com/opencontainers/image-spec/blob/main/image-index.md>
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The index's own type; OCI lets it be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// What kind of artifact this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The manifests, best first for a client that matches several.
+    #[serde(default, deserialize_with = "list_or_null")]
+    pub manifests: Vec<Descriptor>,
+    /// The manifest that this index refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// Free text for people and tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a manifest digest may turn out to name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestOrIndex {
+    /// A manifest of one platform.
+    Manifest(Manifest),
+    /// A list of manifests.
+    Index(Index),
+}
+
+/// Why bytes are not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// Not JSON, or not of the right shape.
+    #[error("not a well-formed manifest")]
+    Json(#[from] serde_json::Error),
+    /// `schemaVersion` is not 2.
+    #[error("manifest has schema version {0}, only 2 is supported")]
+    SchemaVersion(u32),
+    /// The type told outside differs from the one in the document.
+    #[error("manifest says it is `{inside}` but was sent as `{outside}`")]
+    MediaType {
+        /// What the document says.
+        inside: String,
+        /// What the header or descriptor said.
+        outside: String,
+    },
+    /// Both `manifests` and `layers` or `config`: it would mean different things to different readers
+    /// (CVE-2021-41190).
+    #[error("manifest has the fields of an index and of an image at once")]
+    Ambiguous,
+    /// A type that this program does not read.
+    #[error("manifest type `{0}` is not supported")]
+    Unsupported(String),
+}
+
+impl ManifestOrIndex {
+    /// Reads `bytes`, told by their sender to be of type `media_type` (parameters behind `;` already cut off;
+    /// `None` when nobody said).
+    ///
+    /// # Errors
+    /// [`ParseError`] for anything that two readers could understand differently.
+    pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self, ParseError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Probe {
+            schema_version: u32,
+            media_type: Option<String>,
+            manifests: Option<serde::de::IgnoredAny>,
+            config: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
+        }
+        let probe: Probe = serde_json::from_slice(bytes)?;
+        if probe.schema_version != 2 {
+            return Err(ParseError::SchemaVersion(probe.schema_version));
+        }
+        if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
+            return Err(ParseError::Ambiguous);
+        }
+        let kind = match (probe.media_type, media_type) {
+            (Some(inside), Some(outside)) if inside != outside => {
+                return Err(ParseError::MediaType { inside, outside: outside.to_owned() });
+            }
+            (Some(inside), _) => inside,
+            (None, Some(outside)) => outside.to_owned(),
+            (None, None) if probe.manifests.is_some() => media_type::OCI_INDEX.to_owned(),
+            (None, None) => media_type::OCI_MANIFEST.to_owned(),
+        };
+        if media_type::is_manifest(&kind) {
+            Ok(ManifestOrIndex::Manifest(serde_json::from_slice(bytes)?))
+        } else if media_type::is_index(&kind) {
+            Ok(ManifestOrIndex::Index(serde_json::from_slice(bytes)?))
+        } else {
+            Err(ParseError::Unsupported(kind))
+        }
+    }
+}
+
+fn list_or_null<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+pub(super) fn map_or_null<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
+
+    #[test]
+    fn null_layers_are_no_layers() {
+        let text = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":null}}"#);
+        let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(text.as_bytes(), None) else {
+            panic!("a manifest");
+        };
+        assert!(manifest.layers.is_empty());
+    }
+
+    #[test]
+    fn a_document_that_is_both_image_and_index_is_refused() {
+        let text = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[],"manifests":[]}}"#);
+        assert!(matches!(ManifestOrIndex::parse(text.as_bytes(), None), Err(ParseError::Ambiguous)));
+    }
+
+    #[test]
+    fn a_type_that_differs_from_the_header_is_refused() {
+        let text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
+        let parsed = ManifestOrIndex::parse(text.as_bytes(), Some(media_type::DOCKER_MANIFEST_LIST));
+        assert!(matches!(parsed, Err(ParseError::MediaType { .. })));
+    }
+
+    #[test]
+    fn an_index_without_a_type_is_an_index() {
+        let parsed = ManifestOrIndex::parse(br#"{"schemaVersion":2,"manifests":[]}"#, None);
+        assert!(matches!(parsed, Ok(ManifestOrIndex::Index(_))));
+    }
+}
