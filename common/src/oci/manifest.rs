@@ -60,9 +60,9 @@ pub struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestOrIndex {
     /// A manifest of one platform.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// A list of manifests.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// Why bytes are not a manifest.
