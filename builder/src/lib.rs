@@ -1,1 +1,3 @@
-//! builder
+//! From a Dockerfile to an image.
+
+pub mod dockerfile;
