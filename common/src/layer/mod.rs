@@ -1,0 +1,41 @@
+//! Layers: tar files of changes, the tables that say what is in them, and the forms in which they travel.
+//!
+//! A layer is named by its *diff ID*, the digest of the uncompressed tar, and does not depend on what it lies upon.
+//! A stack of layers is named by its [`chain_id`].
+//!
+//! - [`index`]: the sorted path table of one layer, and the types of an entry
+//!
+//! Only this module knows both tar and file systems.
+
+mod disk;
+pub mod index;
+
+use crate::digest::{Algorithm, Digest};
+
+pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
+
+/// The chain ID of a stack of layers, lowest first: the name of the tree that they make together.
+///
+/// An empty stack, which the spec leaves open, has the digest of no bytes.
+///
+/// Spec: <https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid>
+pub fn chain_id(diff_ids: &[Digest]) -> Digest {
+    let Some((lowest, rest)) = diff_ids.split_first() else { return Digest::sha256(b"") };
+    rest.iter().fold(lowest.clone(), |below, diff_id| {
+        Algorithm::Sha256.digest(format!("{below} {diff_id}").as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_id_folds_from_the_lowest_layer_up() {
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(Digest::sha256);
+        let ab = Digest::sha256(format!("{a} {b}").as_bytes());
+        let abc = Digest::sha256(format!("{ab} {c}").as_bytes());
+        assert_eq!(chain_id(std::slice::from_ref(&a)), a);
+        assert_eq!(chain_id(&[a, b, c]), abc);
+    }
+}
