@@ -1,0 +1,119 @@
+//! Go's text/template, as far as `--format` has it: docker's users write their scripts in it.
+//!
+//! Language: <https://pkg.go.dev/text/template>; functions that docker adds:
+//! <https://docs.docker.com/engine/cli/formatting/>. Data is JSON. What Go prints for maps and lists is printed here, too.
+
+mod eval;
+mod functions;
+mod lex;
+mod parse;
+mod value;
+
+use serde_json::Value;
+
+/// A template that was parsed without error.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    body: Vec<parse::Node>,
+}
+
+/// Why a template is wrong, or could not be applied. The words are Go's where scripts may see them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template parsing error: template: :1: {0}")]
+pub(crate) struct ParseError(String);
+
+/// Why a template could not be applied to a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template: :1:{column}: executing \"\" at <{at}>: {what}")]
+pub(crate) struct EvalError {
+    /// Byte offset of the action in the template.
+    pub(crate) column: usize,
+    /// The expression as it was written.
+    pub(crate) at: String,
+    /// What is wrong with it.
+    pub(crate) what: String,
+}
+
+impl Template {
+    /// Parses `text`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseError> {
+        Ok(Template { body: parse::parse(text)? })
+    }
+
+    /// Applies the template to `data`.
+    pub(crate) fn render(&self, data: &Value) -> Result<String, EvalError> {
+        eval::render(&self.body, data)
+    }
+
+    /// The fields of the data that the template shows first-hand, in order: `table` formats make their header of them.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        parse::first_fields(&self.body, &mut found);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check_render(text: &str, expected: &str) {
+        let data = json!({
+            "Id": "abc", "Size": 12, "Ratio": 1.5, "Up": true, "Nothing": null, "Empty": [],
+            "Tags": ["a:1", "b:2"], "Config": {"Env": ["A=1", "B=2"], "Labels": {"y": "2", "x": "1"}},
+        });
+        let rendered = Template::parse(text).map_err(|e| e.to_string()).and_then(|t| t.render(&data).map_err(|e| e.to_string()));
+        assert_eq!(rendered.as_deref(), Ok(expected), "{text}");
+    }
+
+    #[test]
+    fn values_are_printed_as_go_prints_them() {
+        check_render("{{.Id}} {{.Size}} {{.Ratio}} {{.Up}}", "abc 12 1.5 true");
+        check_render("{{.Tags}} {{.Config.Labels}} {{.Empty}}", "[a:1 b:2] map[x:1 y:2] []");
+        check_render("{{.Nothing}} {{.Absent}}", "<no value> <no value>");
+        check_render("{{json .Config.Labels}}", r#"{"y":"2","x":"1"}"#);
+        check_render("{{json .}}x{{/* comment */}}y", &format!("{}xy", json!({
+            "Id": "abc", "Size": 12, "Ratio": 1.5, "Up": true, "Nothing": null, "Empty": [],
+            "Tags": ["a:1", "b:2"], "Config": {"Env": ["A=1", "B=2"], "Labels": {"y": "2", "x": "1"}},
+        })));
+    }
+
+    #[test]
+    fn control_structures_nest() {
+        check_render("{{range .Tags}}<{{.}}>{{end}}", "<a:1><b:2>");
+        check_render("{{range $i, $t := .Tags}}{{if $i}},{{end}}{{$i}}={{$t}}{{end}}", "0=a:1,1=b:2");
+        check_render("{{range $k, $v := .Config.Labels}}{{$k}}{{$v}} {{end}}", "x1 y2 ");
+        check_render("{{range .Empty}}x{{else}}none{{end}}", "none");
+        check_render("{{with .Config}}{{len .Env}}{{end}}", "2");
+        check_render("{{with .Nothing}}x{{else}}y{{end}}", "y");
+        check_render("{{if and .Up (gt .Size 10)}}big{{else if .Up}}small{{else}}down{{end}}", "big");
+        check_render("{{range .Tags}}{{if eq . \"b:2\"}}{{break}}{{end}}{{.}}{{end}}", "a:1");
+        check_render("{{range .Tags}}{{$.Id}}{{end}}", "abcabc");
+    }
+
+    #[test]
+    fn functions_and_pipelines() {
+        check_render("{{index .Tags 1}} {{index .Config.Labels \"x\"}}", "b:2 1");
+        check_render("{{join .Tags \",\"}} {{upper .Id}} {{.Id | printf \"%-5s|\"}}", "a:1,b:2 ABC abc  |");
+        check_render("{{slice .Id 1 2}} {{title \"hello you\"}}", "b Hello You");
+        check_render("{{printf \"%q %d %5.2f %v %%\" .Id .Size .Ratio .Up}}", "\"abc\" 12  1.50 true %");
+        check_render("{{ (index (split \"a/b\" \"/\") 1) }}{{truncate .Id 2}}{{pad .Id 1 2}}", "bab abc  ");
+        check_render("{{$x := 1}}{{$x = 2}}{{$x}} {{println .Id}}{{not .Up}} {{or .Nothing .Id}}", "2 abc\nfalse abc");
+        check_render("{{eq .Id \"x\" \"abc\"}} {{ne 1 2}} {{le 2 2}} {{len .Id}}", "true true true 3");
+        check_render("a {{- 1 -}} b", "a1b");
+        check_render("{{\"\\t\"}}{{`raw`}}{{'a'}}", "\traw97");
+    }
+
+    #[test]
+    fn wrong_templates_are_errors_and_never_panic() {
+        for text in ["{{", "{{.Id", "{{if}}", "{{end}}", "{{range .Tags}}", "{{nosuch .}}", "{{.Id | }}", "{{else}}", "{{\"x}}", "{{)}}", "{{$x}}"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+        for text in ["{{index .Tags 9}}", "{{.Id.Deeper}}", "{{len .Size}}", "{{slice .Id 5}}", "{{lt .Id 1}}"] {
+            let template = Template::parse(text).unwrap();
+            assert!(template.render(&json!({"Id": "abc", "Tags": [], "Size": 1})).is_err(), "{text}");
+        }
+    }
+}

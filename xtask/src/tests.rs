@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every test, and a count of those that could not run.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{gantry, packages, shell};
+
+/// Sets up and runs the tests; `filter` goes to the test harness.
+pub fn run(filter: &[&str]) -> Result<()> {
+    packages::ensure(packages::TEST)?;
+    // The tests' own build first: both builds at once would fight for cores.
+    let binary = gantry::build()?;
+    // A test that cannot run here prints `skipped: REASON`; the harness shows what passed tests print only when asked.
+    let mut cargo =
+        shell::command(env!("CARGO"), ["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+    cargo.args(filter).env("GANTRY_BIN", &binary).stdout(Stdio::piped());
+    let mut child = cargo.spawn().context("cannot start cargo test")?;
+    let mut summary = Summary::default();
+    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
+        summary.take_in(&line.context("cannot read what cargo test prints")?);
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    summary.print();
+    if !status.success() || summary.failed > 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Summary {
+    passed: u64,
+    failed: u64,
+    skipped: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    fn take_in(&mut self, line: &str) {
+        if let Some(reason) = line.trim_start().strip_prefix("skipped: ") {
+            *self.skipped.entry(reason.to_owned()).or_default() += 1;
+        } else if line.starts_with("test ") && line.ends_with("... ok") {
+            self.passed += 1;
+        } else if line.starts_with("test ") && line.ends_with("FAILED") {
+            self.failed += 1;
+        }
+        if !is_noise(line) {
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+
+    fn print(&self) {
+        let skipped: u64 = self.skipped.values().sum();
+        println!();
+        for (reason, count) in &self.skipped {
+            println!("skipped {count}: {reason}");
+        }
+        // A skipped test counts as passed for the harness, and as skipped only here.
+        println!("{} passed, {} failed, {skipped} skipped", self.passed.saturating_sub(skipped), self.failed);
+    }
+}
+
+/// Empty harnesses (binaries and documentation without tests) say nothing of interest.
+fn is_noise(line: &str) -> bool {
+    line.is_empty()
+        || line == "running 0 tests"
+        || line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored")
+}
