@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState;
 
 /// A registered digest algorithm. Others are refused: bytes that cannot be verified are not stored.
 ///
@@ -189,6 +190,27 @@ impl Hasher {
         }
     }
 
+    /// The state in between, as hex, to go on from in another process of the same build of this program.
+    pub fn midstate(&self) -> String {
+        match &self.0 {
+            State::Sha256(state) => hex(&state.serialize()),
+            State::Sha512(state) => hex(&state.serialize()),
+        }
+    }
+
+    /// Goes on from a [`Hasher::midstate`]; `None` when it is not one.
+    pub fn resume(algorithm: Algorithm, midstate: &str) -> Option<Self> {
+        let bytes = unhex(midstate)?;
+        Some(Hasher(match algorithm {
+            Algorithm::Sha256 => {
+                State::Sha256(sha2::Sha256::deserialize(bytes.as_slice().try_into().ok()?).ok()?)
+            }
+            Algorithm::Sha512 => {
+                State::Sha512(Box::new(sha2::Sha512::deserialize(bytes.as_slice().try_into().ok()?).ok()?))
+            }
+        }))
+    }
+
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -238,6 +260,11 @@ impl<T> Hashing<T> {
         (self.inner, self.hasher.finish(), self.size_bytes)
     }
 
+    /// The hasher alone, to go on with.
+    pub fn into_hasher(self) -> Hasher {
+        self.hasher
+    }
+
     /// How many bytes went through so far.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -275,6 +302,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| DIGITS[usize::from(n)] as char).collect()
 }
 
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| (b as char).to_digit(16).map(|n| n as u8);
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +334,18 @@ mod tests {
         let long = format!("{EMPTY}0");
         for text in ["", "sha256", "sha256:", "sha256:../../x", "md5:00", &EMPTY[1..], &upper, &long] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_goes_on_from_its_midstate() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut hasher = algorithm.hasher();
+            hasher.update(&[7; 1000]);
+            let mut hasher = Hasher::resume(algorithm, &hasher.midstate()).unwrap();
+            hasher.update(&[7; 1000]);
+            assert_eq!(hasher.finish(), algorithm.digest(&[7; 2000]));
+            assert!(Hasher::resume(algorithm, "00").is_none());
         }
     }
 
