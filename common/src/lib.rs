@@ -10,3 +10,4 @@ pub mod oci;
 pub mod passwd;
 pub mod platform;
 pub mod reference;
+pub mod store;

@@ -1,0 +1,110 @@
+use std::path::Path;
+
+use super::Store;
+use super::disk;
+use super::error::StoreError;
+use super::paths::{MANIFESTS, TAGS};
+use crate::reference::{Repository, RepositoryPath};
+
+impl Store {
+    /// The registry's repositories after `after`, sorted by bytes, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a folder cannot be read.
+    pub fn served_repositories(
+        &self,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Vec<RepositoryPath>, StoreError> {
+        let names = repositories(&self.paths().served_repositories(), after, limit)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The repositories of names on this machine, sorted by bytes of `host/path`. Some may have no tags any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a folder cannot be read.
+    pub fn local_repositories(&self) -> Result<Vec<Repository>, StoreError> {
+        let names = repositories(&self.paths().local_repositories(), None, None)?;
+        let parse = |name: &String| {
+            let (host, path) = name.split_once('/')?;
+            Repository::new(host, path.parse().ok()?).ok()
+        };
+        Ok(names.iter().filter_map(parse).collect())
+    }
+}
+
+/// Names of the repositories below `root`, in the order of their bytes.
+fn repositories(root: &Path, after: Option<&str>, limit: Option<usize>) -> Result<Vec<String>, StoreError> {
+    let mut catalog =
+        Catalog { after: after.unwrap_or_default(), limit: limit.unwrap_or(usize::MAX), found: Vec::new() };
+    let folder = Folder::read(root)?;
+    catalog.walk(root, "", folder.children)?;
+    Ok(catalog.found)
+}
+
+struct Catalog<'a> {
+    after: &'a str,
+    limit: usize,
+    found: Vec<String>,
+}
+
+/// What matters of one folder below `repos/`.
+struct Folder {
+    is_repository: bool,
+    children: Vec<String>,
+}
+
+impl Folder {
+    fn read(path: &Path) -> Result<Folder, StoreError> {
+        let names = disk::names(path, None, None)?;
+        let is_repository = names.iter().any(|name| name == TAGS || name == MANIFESTS);
+        let children = names.into_iter().filter(|name| !name.starts_with('_')).collect();
+        Ok(Folder { is_repository, children })
+    }
+}
+
+/// A step of the walk: a folder itself, or what is below it. `a-b` comes between `a` and `a/b`, so these are two.
+struct Step {
+    /// What the names that come from this step begin with: `a` or `a/`.
+    key: String,
+    /// The folder, as an index into the children.
+    child: usize,
+}
+
+impl Catalog<'_> {
+    /// Finds the repositories below the folder `path`, whose names begin with `prefix`.
+    fn walk(&mut self, path: &Path, prefix: &str, children: Vec<String>) -> Result<(), StoreError> {
+        let mut steps: Vec<Step> = Vec::with_capacity(children.len() * 2);
+        for (child, name) in children.iter().enumerate() {
+            steps.push(Step { key: format!("{prefix}{name}"), child });
+            steps.push(Step { key: format!("{prefix}{name}/"), child });
+        }
+        steps.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        // What was seen when a folder itself was looked at, until it is its children's turn.
+        let mut seen: Vec<Option<Vec<String>>> = children.iter().map(|_| None).collect();
+        for Step { key, child } in steps {
+            if self.found.len() >= self.limit {
+                break;
+            }
+            let folder = path.join(&children[child]);
+            if key.ends_with('/') {
+                if key.as_str() <= self.after && !self.after.starts_with(&key) {
+                    continue;
+                }
+                let below = match seen[child].take() {
+                    Some(below) => below,
+                    None => Folder::read(&folder)?.children,
+                };
+                self.walk(&folder, &key, below)?;
+            } else if key.as_str() > self.after {
+                let Folder { is_repository, children } = Folder::read(&folder)?;
+                seen[child] = Some(children);
+                if is_repository {
+                    self.found.push(key);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! The few file operations that all of the store is made of: names in order, locks, temporary files, records.
+
+use std::collections::BinaryHeap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::StoreError;
+
+/// 128 random bits as hex: a name that nobody can guess and nobody else takes.
+pub(super) fn random_id() -> Result<String, StoreError> {
+    let mut bytes = [0u8; 16];
+    fill_random(&mut bytes)?;
+    Ok(crate::digest::hex(&bytes))
+}
+
+/// Random bytes from the kernel.
+pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
+    getrandom::fill(bytes).map_err(|e| StoreError::io("read", Path::new("/dev/urandom"))(io::Error::other(e)))
+}
+
+/// `None` where the file or a folder on the way is not there.
+pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Runs `make`; when it fails since a folder is missing, makes the folder of `path` and tries again. In a loop,
+/// since another process may remove an empty folder in between.
+pub(super) fn with_parent<T>(path: &Path, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let parent = path.parent().expect("paths of the store have a parent");
+    for _ in 0..100 {
+        match make() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(parent)?,
+            result => return result,
+        }
+    }
+    make()
+}
+
+/// Removes a file; whether it was there.
+pub(super) fn remove_file(path: &Path) -> Result<bool, StoreError> {
+    let removed = absent_is_none(fs::remove_file(path)).map_err(StoreError::io("remove", path))?;
+    Ok(removed.is_some())
+}
+
+/// Removes a file or a folder with all that is in it; it may be gone already.
+pub(super) fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    absent_is_none(removed).map_err(StoreError::io("remove", path))?;
+    Ok(())
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Writes the entries of a folder to the disk.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The names in a folder after `after`, sorted by bytes, at most `limit`; none when there is no folder.
+///
+/// The whole folder is read, for no file system gives names in order, but only `limit` names are kept and sorted.
+pub(super) fn names(
+    folder: &Path,
+    after: Option<&str>,
+    limit: Option<usize>,
+) -> Result<Vec<String>, StoreError> {
+    let entries = absent_is_none(fs::read_dir(folder)).map_err(StoreError::io("list", folder))?;
+    let Some(entries) = entries else { return Ok(Vec::new()) };
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut first = BinaryHeap::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("list", folder))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if after.is_some_and(|after| name.as_str() <= after) {
+            continue;
+        }
+        if first.len() < limit {
+            first.push(name);
+        } else if first.peek().is_some_and(|last| name < *last) {
+            first.pop();
+            first.push(name);
+        }
+    }
+    Ok(first.into_sorted_vec())
+}
+
+/// An exclusive lock on a folder or file, held until dropped. It vanishes with the process.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the lock on the folder `folder`, which is made when it is missing.
+    pub(super) fn wait(folder: &Path) -> Result<Lock, StoreError> {
+        let file = loop {
+            match absent_is_none(File::open(folder)).map_err(StoreError::io("open", folder))? {
+                Some(file) => break file,
+                None => fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?,
+            }
+        };
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => break result.map_err(StoreError::errno("lock", folder))?,
+            }
+        }
+        Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock on what `file` has open, unless somebody holds it.
+    pub(super) fn try_on(file: &File) -> io::Result<bool> {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// A file in `ingest/` that becomes something, or nothing: dropping it removes it. The lock on it tells sweepers
+/// that its owner lives.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    pub(super) file: File,
+    persisted: bool,
+}
+
+impl Temporary {
+    /// A new empty file in the folder `ingest`, locked.
+    pub(super) fn new(ingest: &Path) -> Result<Self, StoreError> {
+        loop {
+            let path = ingest.join(random_id()?);
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let file = with_parent(&path, || options.open(&path)).map_err(StoreError::io("create", &path))?;
+            // A sweeper may have seen the file before it was locked: then it holds the lock, or has removed it.
+            let locked = Lock::try_on(&file).map_err(StoreError::io("lock", &path))?;
+            let still_there = file.metadata().map_err(StoreError::io("read", &path))?.nlink() > 0;
+            if locked && still_there {
+                return Ok(Temporary { path, file, persisted: false });
+            }
+        }
+    }
+
+    /// Writes the file to the disk and gives it its name, replacing what had that name.
+    pub(super) fn persist(mut self, target: &Path, mode: u32) -> Result<File, StoreError> {
+        persist(&self.file, &self.path, target, mode)?;
+        self.persisted = true;
+        self.file.try_clone().map_err(StoreError::io("open", target))
+    }
+
+    /// The file's present path, for errors.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.persisted
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a temporary file");
+        }
+    }
+}
+
+/// Mode and contents reach the disk first, then the name changes: a name never shows what a power cut can take.
+pub(super) fn persist(file: &File, path: &Path, target: &Path, mode: u32) -> Result<(), StoreError> {
+    write_to_disk(file, path, mode)?;
+    with_parent(target, || fs::rename(path, target)).map_err(StoreError::io("create", target))
+}
+
+fn write_to_disk(file: &File, path: &Path, mode: u32) -> Result<(), StoreError> {
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(StoreError::io("set the mode of", path))?;
+    file.sync_all().map_err(StoreError::io("write", path))
+}
+
+/// Replaces the file at `target` by `bytes`, atomically; they are on the disk before the name shows them. The file is
+/// returned locked.
+pub(super) fn replace(ingest: &Path, target: &Path, bytes: &[u8], mode: u32) -> Result<File, StoreError> {
+    let mut temporary = Temporary::new(ingest)?;
+    temporary.file.write_all(bytes).map_err(StoreError::io("write", temporary.path()))?;
+    temporary.persist(target, mode)
+}
+
+/// The same, unless there is a file at `target`: then that one stays.
+pub(super) fn put_if_absent(ingest: &Path, target: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    let mut temporary = Temporary::new(ingest)?;
+    temporary.file.write_all(bytes).map_err(StoreError::io("write", temporary.path()))?;
+    write_to_disk(&temporary.file, temporary.path(), mode)?;
+    match fs::hard_link(temporary.path(), target) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::io("create", target)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces the record at `target`.
+pub(super) fn write_record<T: Serialize>(ingest: &Path, target: &Path, record: &T) -> Result<(), StoreError> {
+    replace(ingest, target, &encode(record), 0o644)?;
+    Ok(())
+}
+
+/// A record as JSON with a line end.
+pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(record).expect("records hold nothing that JSON cannot");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The whole file, `None` when it is not there.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    absent_is_none(fs::read(path)).map_err(StoreError::io("read", path))
+}
+
+/// Reads a record whose latest version known here is `known`; `None` when it is not there.
+pub(super) fn read_record<T: DeserializeOwned>(path: &Path, known: u32) -> Result<Option<T>, StoreError> {
+    read(path)?.map(|bytes| decode(path, known, &bytes)).transpose()
+}
+
+/// Reads the bytes of a record that came from `path`.
+pub(super) fn decode<T: DeserializeOwned>(path: &Path, known: u32, bytes: &[u8]) -> Result<T, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
+    let found = serde_json::from_slice::<Version>(bytes).map_err(damaged)?.version;
+    if found > known {
+        return Err(StoreError::NewerRecord { path: path.to_owned(), found, known });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}

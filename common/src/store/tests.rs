@@ -1,0 +1,187 @@
+use std::fs;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use super::*;
+use crate::digest::{Algorithm, Digest};
+use crate::oci::Descriptor;
+use crate::platform::Platform;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    (folder, store)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    disk::names(folder, None, None).unwrap()
+}
+
+#[test]
+fn what_is_put_reads_back() {
+    let (_folder, store) = store();
+    let digest = store.put(b"bytes").unwrap();
+    assert_eq!(digest, Digest::sha256(b"bytes"));
+    assert_eq!(store.blob_size(&digest).unwrap(), Some(5));
+    assert_eq!(store.read_blob(&digest, 5).unwrap(), b"bytes");
+    assert!(matches!(store.read_blob(&digest, 4), Err(ReadError::TooLarge { size_bytes: 5, .. })));
+    store.reach().blob(&digest).sync().unwrap();
+    let other = Digest::sha256(b"other");
+    assert_eq!(store.blob_size(&other).unwrap(), None);
+    assert!(matches!(store.read_blob(&other, 9), Err(ReadError::Missing { .. })));
+}
+
+#[test]
+fn bytes_of_another_digest_or_size_leave_nothing_behind() {
+    let (_folder, store) = store();
+    let mut ingest = store.ingest().unwrap();
+    ingest.write_all(b"right").unwrap();
+    let wrong = Digest::sha256(b"wrong");
+    assert!(matches!(ingest.commit(&wrong, None), Err(CommitError::DigestMismatch { size_bytes: 5, .. })));
+    let mut ingest = store.ingest().unwrap();
+    ingest.write_all(b"right").unwrap();
+    let committed = ingest.commit(&Digest::sha256(b"right"), Some(6));
+    assert!(matches!(committed, Err(CommitError::SizeMismatch { expected: 6, actual: 5, .. })));
+    assert!(names(&store.paths().ingest()).is_empty());
+    assert!(!store.paths().blobs().exists());
+}
+
+#[test]
+fn a_damaged_blob_is_noticed_by_every_verified_read() {
+    let (_folder, store) = store();
+    let digest = store.put(b"right").unwrap();
+    let path = store.paths().blob(&digest);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"wrong").unwrap();
+    assert!(matches!(store.read_blob(&digest, 9), Err(ReadError::Damaged { .. })));
+    let mut bytes = Vec::new();
+    let error = store.blob_reader(&digest).unwrap().read_to_end(&mut bytes).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    // To store it again repairs it.
+    store.put(b"right").unwrap();
+    assert_eq!(store.read_blob(&digest, 9).unwrap(), b"right");
+}
+
+#[test]
+fn a_blob_comes_back_from_the_trash() {
+    let (_folder, store) = store();
+    let digest = store.put(b"bytes").unwrap();
+    assert!(store.remove_blob(&digest).unwrap());
+    assert!(!store.remove_blob(&digest).unwrap());
+    assert!(!store.paths().blob(&digest).exists());
+    assert_eq!(store.blob_size(&digest).unwrap(), Some(5));
+    assert!(store.paths().blob(&digest).exists());
+}
+
+#[test]
+fn an_upload_goes_on_where_it_stopped() {
+    let (_folder, store) = store();
+    for (boot, algorithm) in [(false, Algorithm::Sha256), (true, Algorithm::Sha512)] {
+        let options = UploadOptions {
+            repository: "a/b".parse().unwrap(),
+            subject: "me".to_owned(),
+            algorithm: Algorithm::Sha256,
+            lifetime: Duration::from_secs(60),
+        };
+        let mut upload = store.begin_upload(options.clone()).unwrap();
+        upload.append(&[1; 3_000_000]).unwrap();
+        let id = upload.id().clone();
+        assert!(matches!(store.resume_upload(&id), Err(UploadError::Busy { .. })));
+        drop(upload);
+        let state = store.upload(&id).unwrap().unwrap();
+        assert_eq!(state, UploadState { options, offset: 3_000_000 });
+        let folder = store.paths().upload(id.as_str());
+        if boot {
+            let text = fs::read_to_string(folder.join("state.json")).unwrap();
+            let text = text.replace("\"boot_id\":\"", "\"boot_id\":\"another");
+            fs::write(folder.join("state.json"), text).unwrap();
+        }
+        // Written by somebody who was killed before he acknowledged it.
+        fs::OpenOptions::new().append(true).open(folder.join("data")).unwrap().write_all(b"more").unwrap();
+        let mut upload = store.resume_upload(&id).unwrap();
+        assert_eq!(upload.offset(), 3_000_000);
+        upload.append(b"end").unwrap();
+        let bytes = [&[1; 3_000_000][..], b"end"].concat();
+        let digest = algorithm.digest(&bytes);
+        assert_eq!(upload.finish(&digest).unwrap(), 3_000_003);
+        assert_eq!(store.read_blob(&digest, u64::MAX).unwrap(), bytes);
+        assert!(matches!(store.resume_upload(&id), Err(UploadError::Unknown { .. })));
+    }
+    assert!(names(&store.paths().uploads()).is_empty());
+}
+
+#[test]
+fn tags_are_compared_and_swapped() {
+    let (_folder, store) = store();
+    let repository = store.served(&"a/b".parse().unwrap());
+    let tag = "v1".parse().unwrap();
+    let one = ServedTag { manifest: Digest::sha256(b"1") };
+    let two = ServedTag { manifest: Digest::sha256(b"2") };
+    assert!(!repository.set_tag(&tag, &one, Expect::Is(&two)).unwrap());
+    assert!(repository.set_tag(&tag, &one, Expect::Absent).unwrap());
+    assert!(!repository.set_tag(&tag, &two, Expect::Absent).unwrap());
+    assert!(repository.set_tag(&tag, &two, Expect::Is(&one)).unwrap());
+    assert_eq!(repository.tag(&tag).unwrap(), Some(two.clone()));
+    assert!(!repository.delete_tag(&tag, Expect::Is(&one)).unwrap());
+    store.reach().tags(&repository).sync().unwrap();
+    assert!(repository.delete_tag(&tag, Expect::Is(&two)).unwrap());
+    assert_eq!(repository.tag(&tag).unwrap(), None);
+}
+
+#[test]
+fn a_local_tag_names_an_image_a_platform() {
+    let (_folder, store) = store();
+    let repository = store.local(&"debian".parse().unwrap());
+    let tag = "bookworm".parse().unwrap();
+    let mut record = LocalTag::default();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let platform: Platform = platform.parse().unwrap();
+        let config = Digest::sha256(platform.to_string().as_bytes());
+        record.set(TaggedImage { platform, config, source: Some(Descriptor::of("x", b"y")) });
+    }
+    assert!(repository.set_tag(&tag, &record, Expect::Anything).unwrap());
+    assert_eq!(repository.tag(&tag).unwrap(), Some(record.clone()));
+    assert_eq!(record.best(&"linux/arm64".parse().unwrap()), record.images.get(1));
+    assert_eq!(store.local_repositories().unwrap(), ["debian".parse().unwrap()]);
+}
+
+#[test]
+fn the_catalog_is_in_the_order_of_bytes_and_paged() {
+    let (_folder, store) = store();
+    let expected = ["a", "a-b", "a-b/c", "a.b", "a/b", "a/b/c", "a0", "b/c"];
+    for name in expected {
+        let link = ManifestLink {
+            media_type: "x".to_owned(),
+            size_bytes: 1,
+            subject: None,
+            artifact_type: None,
+            absent_children: Vec::new(),
+        };
+        let repository = store.served(&name.parse().unwrap());
+        repository.link_manifest(&Digest::sha256(b"1"), &link).unwrap();
+    }
+    for start in 0..expected.len() {
+        let after = start.checked_sub(1).map(|i| expected[i]);
+        let page = store.served_repositories(after, Some(3)).unwrap();
+        let page: Vec<&str> = page.iter().map(|p| p.as_str()).collect();
+        assert_eq!(page, expected[start..expected.len().min(start + 3)]);
+    }
+}
+
+#[test]
+fn image_ids_resolve_by_unique_prefix() {
+    let (_folder, store) = store();
+    let ids: Vec<Digest> = (0..40u8).map(|n| Digest::sha256(&[n])).collect();
+    for id in &ids {
+        store.put_image(&ImageRecord::new(id.clone(), 1)).unwrap();
+    }
+    assert_eq!(store.find_image(ids[3].hex()).unwrap().as_ref(), Some(&ids[3]));
+    assert_eq!(store.find_image(&ids[3].to_string()).unwrap().as_ref(), Some(&ids[3]));
+    assert_eq!(store.find_image("xyz").unwrap(), None);
+    let shared = ids[0].hex()[..1].to_owned();
+    if ids.iter().filter(|id| id.hex().starts_with(&shared)).count() > 1 {
+        assert!(matches!(store.find_image(&shared), Err(FindError::Ambiguous { .. })));
+    }
+    assert!(store.remove_image(&ids[3]).unwrap());
+    assert_eq!(store.image(&ids[3]).unwrap(), None);
+}

@@ -1,0 +1,338 @@
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::disk::{self, Lock};
+use super::error::{CommitError, StoreError};
+use super::hashed_file::HashedFile;
+use super::ingest::BLOB_MODE;
+use crate::digest::{Algorithm, Digest, Hasher, Hashing};
+use crate::reference::RepositoryPath;
+
+/// Name of an upload session: 128 random bits, shown as 32 hex digits. Who knows it may go on with the session, if
+/// the repository and the subject are the same too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(Box<str>);
+
+impl UploadId {
+    /// The 32 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for UploadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is not 32 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an upload session's name has 32 lower-case hex digits")]
+pub struct UploadIdError;
+
+impl FromStr for UploadId {
+    type Err = UploadIdError;
+
+    fn from_str(text: &str) -> Result<Self, UploadIdError> {
+        let well_formed = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if well_formed { Ok(UploadId(text.into())) } else { Err(UploadIdError) }
+    }
+}
+
+/// Whose session it is, and what it will become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadOptions {
+    /// The repository it was begun in.
+    pub repository: RepositoryPath,
+    /// The user that began it, as the registry names users; empty when nobody has to say who he is.
+    pub subject: String,
+    /// The algorithm that the digest is expected to have. Another one costs a second pass over the bytes.
+    pub algorithm: Algorithm,
+    /// How long the session lives after it was last used.
+    pub lifetime: Duration,
+}
+
+/// What is known of a session without holding it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadState {
+    /// As the session was begun.
+    pub options: UploadOptions,
+    /// How many bytes it has, as of the end of the last request.
+    pub offset: u64,
+}
+
+/// A session, held: nobody else can until it is dropped. Dropping it keeps its bytes for the next request.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    id: UploadId,
+    options: UploadOptions,
+    folder: PathBuf,
+    data: HashedFile,
+    /// Released last.
+    _lock: File,
+    over: bool,
+}
+
+/// Why a session could not be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// There is none, or it has expired.
+    #[error("upload session {id} does not exist")]
+    Unknown {
+        /// The session.
+        id: UploadId,
+    },
+    /// Another request holds it.
+    #[error("upload session {id} is in use by another request")]
+    Busy {
+        /// The session.
+        id: UploadId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const VERSION: u32 = 1;
+
+/// `uploads/<session>/state.json`
+#[derive(Serialize, Deserialize)]
+struct UploadFile {
+    version: u32,
+    repository: RepositoryPath,
+    subject: String,
+    algorithm: String,
+    lifetime_seconds: u64,
+    /// Seconds since 1970.
+    expires: u64,
+    offset: u64,
+    /// State of the digest over the bytes before `offset`, in hex.
+    midstate: Option<String>,
+    /// The boot under which `midstate` was written: another one may have lost bytes before `offset`.
+    boot_id: String,
+}
+
+impl Store {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when its folder cannot be made.
+    pub fn begin_upload(&self, options: UploadOptions) -> Result<Upload, StoreError> {
+        let id = UploadId(disk::random_id()?.into());
+        let folder = self.paths().upload(id.as_str());
+        let make = || fs::DirBuilder::new().mode(0o700).create(&folder);
+        disk::with_parent(&folder, make).map_err(StoreError::io("make", &folder))?;
+        let lock = File::open(&folder).map_err(StoreError::io("open", &folder))?;
+        Lock::try_on(&lock).map_err(StoreError::io("lock", &folder))?;
+        let data = open_data(&folder)?;
+        let data = HashedFile::new(data, options.algorithm.hasher(), 0);
+        let store = self.clone();
+        let mut upload = Upload { store, id, options, folder, data, _lock: lock, over: false };
+        upload.save()?;
+        Ok(upload)
+    }
+
+    /// Takes hold of a session.
+    ///
+    /// # Errors
+    /// [`UploadError::Unknown`] when there is none, [`UploadError::Busy`] while another request holds it.
+    pub fn resume_upload(&self, id: &UploadId) -> Result<Upload, UploadError> {
+        let unknown = || UploadError::Unknown { id: id.clone() };
+        let folder = self.paths().upload(id.as_str());
+        let lock = disk::absent_is_none(File::open(&folder)).map_err(StoreError::io("open", &folder))?;
+        let lock = lock.ok_or_else(unknown)?;
+        if !Lock::try_on(&lock).map_err(StoreError::io("lock", &folder))? {
+            return Err(UploadError::Busy { id: id.clone() });
+        }
+        let state = self.read_upload(id)?.ok_or_else(unknown)?;
+        let (options, offset) = (options_of(&state), state.offset);
+        let file = open_data(&folder)?;
+        let (hasher, offset) = hasher_of(&state, options.algorithm, offset, &file, &folder)?;
+        // What was written but not acknowledged before the last owner died.
+        file.set_len(offset).map_err(StoreError::io("truncate", &folder.join(DATA)))?;
+        let data = HashedFile::new(file, hasher, offset);
+        let (store, id) = (self.clone(), id.clone());
+        Ok(Upload { store, id, options, folder, data, _lock: lock, over: false })
+    }
+
+    /// Looks at a session, held or not; `None` when there is none, or it has expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::NewerRecord`] when its record cannot be understood.
+    pub fn upload(&self, id: &UploadId) -> Result<Option<UploadState>, StoreError> {
+        let state = self.read_upload(id)?;
+        Ok(state.map(|state| UploadState { options: options_of(&state), offset: state.offset }))
+    }
+
+    /// Removes the sessions that have expired and that nobody holds; how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when one cannot be removed.
+    pub fn sweep_uploads(&self) -> Result<usize, StoreError> {
+        let mut swept = 0;
+        for id in disk::names(&self.paths().uploads(), None, None)? {
+            let Ok(id) = id.parse::<UploadId>() else { continue };
+            if self.read_upload(&id).is_ok_and(|state| state.is_some()) {
+                continue;
+            }
+            let folder = self.paths().upload(id.as_str());
+            let Ok(lock) = File::open(&folder) else { continue };
+            if Lock::try_on(&lock).map_err(StoreError::io("lock", &folder))? {
+                disk::remove_tree(&folder)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// The state of a session that has not expired.
+    fn read_upload(&self, id: &UploadId) -> Result<Option<UploadFile>, StoreError> {
+        let path = self.paths().upload(id.as_str()).join(STATE);
+        let state: Option<UploadFile> = disk::read_record(&path, VERSION)?;
+        Ok(state.filter(|state| state.expires > disk::unix_seconds(SystemTime::now())))
+    }
+}
+
+const DATA: &str = "data";
+const STATE: &str = "state.json";
+
+fn open_data(folder: &std::path::Path) -> Result<File, StoreError> {
+    let path = folder.join(DATA);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(&path).map_err(StoreError::io("open", &path))
+}
+
+fn options_of(state: &UploadFile) -> UploadOptions {
+    UploadOptions {
+        repository: state.repository.clone(),
+        subject: state.subject.clone(),
+        algorithm: state.algorithm.parse().unwrap_or(Algorithm::Sha256),
+        lifetime: Duration::from_secs(state.lifetime_seconds),
+    }
+}
+
+/// The digest's state and the offset to go on from. Bytes from before a power cut may be fewer, or others, than were
+/// written: they are hashed again, so that a wrong one shows at the end.
+fn hasher_of(
+    state: &UploadFile,
+    algorithm: Algorithm,
+    offset: u64,
+    file: &File,
+    folder: &std::path::Path,
+) -> Result<(Hasher, u64), StoreError> {
+    let path = folder.join(DATA);
+    let length = file.metadata().map_err(StoreError::io("read", &path))?.len();
+    let midstate = state.midstate.as_deref().filter(|_| state.boot_id == boot_id() && length >= offset);
+    if let Some(hasher) = midstate.and_then(|midstate| Hasher::resume(algorithm, midstate)) {
+        return Ok((hasher, offset));
+    }
+    let mut prefix = Hashing::new(algorithm, io::Read::take(file, offset));
+    let offset = io::copy(&mut prefix, &mut io::sink()).map_err(StoreError::io("read", &path))?;
+    Ok((prefix.into_hasher(), offset))
+}
+
+/// Which boot of the kernel this is. Where it cannot be told, no two are the same.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim_end().to_owned())
+        .or_else(|_| disk::random_id())
+        .unwrap_or_default()
+}
+
+impl Upload {
+    /// The session's name.
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// As the session was begun.
+    pub fn options(&self) -> &UploadOptions {
+        &self.options
+    }
+
+    /// How many bytes have come.
+    pub fn offset(&self) -> u64 {
+        self.data.size_bytes()
+    }
+
+    /// Takes in more bytes. They are hashed while they are written, and write-back to the disk begins.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when they cannot be written; [`Upload::offset`] then says what is left.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.data.append(bytes).map_err(StoreError::io("write", &self.folder.join(DATA)))
+    }
+
+    /// Ends the session: its bytes become the blob `expected`, whose length is returned, or nothing. What
+    /// [`super::Ingest::commit`] says of durability holds here too.
+    ///
+    /// # Errors
+    /// [`CommitError::DigestMismatch`] when the bytes are others.
+    pub fn finish(mut self, expected: &Digest) -> Result<u64, CommitError> {
+        let path = self.folder.join(DATA);
+        self.data.write_pending().map_err(StoreError::io("write", &path))?;
+        self.over = true;
+        let size_bytes = self.data.size_bytes();
+        let actual = self.digest(expected.algorithm())?;
+        if actual != *expected {
+            return Err(CommitError::DigestMismatch { expected: expected.clone(), actual, size_bytes });
+        }
+        disk::persist(self.data.file(), &path, &self.store.paths().blob(expected), BLOB_MODE)?;
+        Ok(size_bytes)
+    }
+
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+        if algorithm == self.options.algorithm {
+            return Ok(self.data.hasher().clone().finish());
+        }
+        let path = self.folder.join(DATA);
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let mut hashing = Hashing::new(algorithm, file);
+        io::copy(&mut hashing, &mut io::sink()).map_err(StoreError::io("read", &path))?;
+        Ok(hashing.finish().1)
+    }
+
+    /// Ends the session and forgets its bytes.
+    pub fn cancel(mut self) {
+        self.over = true;
+    }
+
+    /// Remembers how far the session has come.
+    fn save(&mut self) -> Result<(), StoreError> {
+        self.data.write_pending().map_err(StoreError::io("write", &self.folder.join(DATA)))?;
+        let state = UploadFile {
+            version: VERSION,
+            repository: self.options.repository.clone(),
+            subject: self.options.subject.clone(),
+            algorithm: self.options.algorithm.to_string(),
+            lifetime_seconds: self.options.lifetime.as_secs(),
+            expires: disk::unix_seconds(SystemTime::now() + self.options.lifetime),
+            offset: self.data.size_bytes(),
+            midstate: Some(self.data.hasher().midstate()),
+            boot_id: boot_id(),
+        };
+        // Not synced: after a power cut the data says how much there is.
+        let (path, new) = (self.folder.join(STATE), self.folder.join("state.new"));
+        fs::write(&new, disk::encode(&state)).map_err(StoreError::io("write", &new))?;
+        fs::rename(&new, &path).map_err(StoreError::io("create", &path))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let result = if self.over { disk::remove_tree(&self.folder) } else { self.save() };
+        if let Err(error) = result {
+            tracing::warn!(upload = %self.id, %error, "cannot leave an upload session in order");
+        }
+    }
+}
