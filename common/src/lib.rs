@@ -5,6 +5,7 @@
 //! Arrows point downwards only: values ← store ← layer ← snapshot, and client → values and store.
 
 pub mod digest;
+pub mod image;
 pub mod layer;
 pub mod oci;
 pub mod passwd;

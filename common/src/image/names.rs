@@ -1,0 +1,271 @@
+//! From what a user types to an image, and the tags of this machine.
+
+use std::collections::BTreeMap;
+
+use crate::digest::Digest;
+use crate::oci::{CONFIG_LIMIT_BYTES, ImageConfig};
+use crate::platform::Platform;
+use crate::reference::{Reference, ReferenceError, Tag};
+use crate::store::{Expect, FindError, LocalTag, ReadError, Store, StoreError, TaggedImage};
+
+/// An image of this machine, and the name by which it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The config digest.
+    pub id: Digest,
+    /// The name, when it was asked for by one and not by its ID.
+    pub name: Option<Reference>,
+    /// The manifest or index that a tag says it came as, or that was asked for by digest.
+    pub source: Option<Digest>,
+}
+
+/// Why a name does not lead to one image.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    /// Nothing on this machine is called so.
+    #[error("No such image: {wanted}")]
+    NotFound {
+        /// What was asked for; a tag is completed to `latest` as docker does.
+        wanted: String,
+    },
+    /// The name is there, but not for this platform.
+    #[error("image `{wanted}` is here, but not for platform {platform}; it has {}", have.join(", "))]
+    Platform {
+        /// What was asked for.
+        wanted: String,
+        /// The platform that was asked for.
+        platform: Box<Platform>,
+        /// Those that there are.
+        have: Vec<String>,
+    },
+    /// It is neither a name nor an ID.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Several IDs begin so.
+    #[error(transparent)]
+    Id(#[from] FindError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the config of an image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Its bytes are not in the store, or damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its bytes are not a config.
+    #[error("config of image {id} cannot be understood")]
+    Parse {
+        /// The image.
+        id: Digest,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// The image that `wanted` means: a name with tag or digest, an ID, or a unique beginning of one. A name wins over an ID,
+/// as with docker. Of a name with several platforms the best for `host` is taken.
+///
+/// # Errors
+/// [`NameError::NotFound`] when there is none; the others as they say.
+pub fn find(store: &Store, wanted: &str, host: &Platform) -> Result<Found, NameError> {
+    let parsed = wanted.parse::<Reference>();
+    if let Ok(reference) = &parsed
+        && let Some(found) = find_reference(store, reference, host)?
+    {
+        return Ok(found);
+    }
+    let digits = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    if digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && let Some(id) = store.find_image(wanted)?
+    {
+        return Ok(Found { id, name: None, source: None });
+    }
+    match parsed {
+        Ok(reference) => Err(NameError::NotFound { wanted: reference.familiar() }),
+        Err(ReferenceError::ImageId) => Err(NameError::NotFound { wanted: wanted.to_owned() }),
+        // `sha256:abc` is the beginning of an ID that is not here, and no name.
+        Err(_) if wanted.starts_with("sha256:") => Err(NameError::NotFound { wanted: wanted.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The image of a reference, `None` when there is none of that name.
+///
+/// # Errors
+/// [`NameError::Platform`] when the name is there for other platforms only.
+pub fn find_reference(
+    store: &Store,
+    reference: &Reference,
+    host: &Platform,
+) -> Result<Option<Found>, NameError> {
+    let found = |id: Digest, source| Found { id, name: Some(reference.clone()), source };
+    if let Some(digest) = reference.digest() {
+        return Ok(find_digest(store, reference, digest)?.map(|id| found(id, Some(digest.clone()))));
+    }
+    let tag = reference.tag().cloned().unwrap_or_else(Tag::latest);
+    let Some(record) = store.local(reference.repository()).tag(&tag)? else { return Ok(None) };
+    match record.best(host) {
+        Some(image) => {
+            let source = image.source.as_ref().map(|source| source.digest.clone());
+            Ok(Some(found(image.config.clone(), source)))
+        }
+        None => Err(NameError::Platform {
+            wanted: reference.familiar(),
+            platform: Box::new(host.clone()),
+            have: record.images.iter().map(|image| image.platform.to_string()).collect(),
+        }),
+    }
+}
+
+/// An image that was pulled or pushed as `repository@digest`, or has that ID.
+fn find_digest(store: &Store, reference: &Reference, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+    let name = Reference::Digest(reference.repository().clone(), digest.clone());
+    Ok(store.images()?.into_iter().find(|image| image.names.contains(&name)).map(|image| image.id))
+}
+
+/// The config of an image.
+///
+/// # Errors
+/// [`ConfigError`] when it is missing, damaged or malformed.
+pub fn config(store: &Store, id: &Digest) -> Result<ImageConfig, ConfigError> {
+    let bytes = store.read_blob(id, CONFIG_LIMIT_BYTES)?;
+    ImageConfig::parse(&bytes).map_err(|source| ConfigError::Parse { id: id.clone(), source })
+}
+
+/// All tags of this machine, by image, each list sorted.
+///
+/// # Errors
+/// [`StoreError`] when a folder or record cannot be read.
+pub fn tags(store: &Store) -> Result<BTreeMap<Digest, Vec<Reference>>, StoreError> {
+    let mut tags: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+    for name in store.local_repositories()? {
+        let repository = store.local(&name);
+        for tag in repository.tags(None, None)? {
+            // Gone since it was listed: no longer a name.
+            let Some(record) = repository.tag(&tag)? else { continue };
+            for image in record.images {
+                tags.entry(image.config).or_default().push(Reference::Tag(name.clone(), tag.clone()));
+            }
+        }
+    }
+    tags.values_mut().for_each(|names| names.sort());
+    Ok(tags)
+}
+
+/// Names an image; whatever had the name for this platform has it no longer. Durable when it returns.
+///
+/// # Errors
+/// [`StoreError`] when the record cannot be written.
+pub fn set_tag(
+    store: &Store,
+    repository: &crate::reference::Repository,
+    tag: &Tag,
+    image: TaggedImage,
+) -> Result<(), StoreError> {
+    let local = store.local(repository);
+    loop {
+        let old = local.tag(tag)?;
+        let mut record = old.clone().unwrap_or_default();
+        record.set(image.clone());
+        let expect = old.as_ref().map_or(Expect::Absent, Expect::Is);
+        if local.set_tag(tag, &record, expect)? {
+            return store.reach().local_tags(&local).sync();
+        }
+        // Somebody else changed it meanwhile: add to what they wrote.
+    }
+}
+
+/// Takes a name away from an image; whether it was there. Other platforms keep it.
+///
+/// # Errors
+/// [`StoreError`] when the record cannot be read or written.
+pub fn remove_tag(store: &Store, reference: &Reference, id: &Digest) -> Result<bool, StoreError> {
+    let Reference::Tag(repository, tag) = reference else { return Ok(false) };
+    let local = store.local(repository);
+    loop {
+        let Some(old) = local.tag(tag)? else { return Ok(false) };
+        let images: Vec<TaggedImage> =
+            old.images.iter().filter(|image| image.config != *id).cloned().collect();
+        if images.len() == old.images.len() {
+            return Ok(false);
+        }
+        let done = match images.is_empty() {
+            true => local.delete_tag(tag, Expect::Is(&old))?,
+            false => local.set_tag(tag, &LocalTag { images }, Expect::Is(&old))?,
+        };
+        if done {
+            return store.reach().local_tags(&local).sync().map(|()| true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ImageRecord;
+
+    struct Machine {
+        _folder: tempfile::TempDir,
+        store: Store,
+    }
+
+    fn machine() -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        Machine { _folder: folder, store }
+    }
+
+    fn add(store: &Store, name: &str, content: &str, platform: &str) -> Digest {
+        let id = store.put(content.as_bytes()).unwrap();
+        store.put_image(&ImageRecord::new(id.clone(), 0)).unwrap();
+        let reference: Reference = name.parse().unwrap();
+        let image = TaggedImage { platform: platform.parse().unwrap(), config: id.clone(), source: None };
+        set_tag(store, reference.repository(), reference.tag().unwrap(), image).unwrap();
+        id
+    }
+
+    fn host() -> Platform {
+        "linux/amd64".parse().unwrap()
+    }
+
+    #[test]
+    fn an_image_is_found_by_every_spelling_of_its_name_and_by_its_id() {
+        let machine = machine();
+        let id = add(&machine.store, "busybox", "{}", "linux/amd64");
+        for wanted in
+            ["busybox", "busybox:latest", "docker.io/library/busybox", id.short(), id.hex(), &id.to_string()]
+        {
+            assert_eq!(find(&machine.store, wanted, &host()).unwrap().id, id, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_as_docker_names_it() {
+        let machine = machine();
+        let error = find(&machine.store, "nosuch", &host()).unwrap_err();
+        assert_eq!(error.to_string(), "No such image: nosuch:latest");
+        assert!(matches!(find(&machine.store, "Upper", &host()), Err(NameError::Reference(_))));
+    }
+
+    #[test]
+    fn a_name_for_other_platforms_says_which() {
+        let machine = machine();
+        add(&machine.store, "a", "{}", "linux/s390x");
+        let error = find(&machine.store, "a", &host()).unwrap_err();
+        assert!(error.to_string().ends_with("it has linux/s390x"), "{error}");
+    }
+
+    #[test]
+    fn removing_the_name_of_one_platform_leaves_the_others() {
+        let machine = machine();
+        let one = add(&machine.store, "a", "1", "linux/amd64");
+        let two = add(&machine.store, "a", "2", "linux/arm64");
+        let name: Reference = "a".parse().unwrap();
+        assert!(remove_tag(&machine.store, &name, &one).unwrap());
+        assert!(!remove_tag(&machine.store, &name, &one).unwrap());
+        assert_eq!(tags(&machine.store).unwrap(), BTreeMap::from([(two, vec![name])]));
+    }
+}
