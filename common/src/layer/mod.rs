@@ -4,15 +4,24 @@
 //! A stack of layers is named by its [`chain_id`].
 //!
 //! - [`index`]: the sorted path table of one layer, and the types of an entry
+//! - [`reader`]: tar bytes to entries
 //!
 //! Only this module knows both tar and file systems.
 
+mod block;
 mod disk;
 pub mod index;
+mod pax;
+pub mod reader;
+mod sparse;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::digest::{Algorithm, Digest};
 
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
+pub use reader::{Limits, TarError, TarReader};
+pub use sparse::HoleReader;
 
 /// The chain ID of a stack of layers, lowest first: the name of the tree that they make together.
 ///
