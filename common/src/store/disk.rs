@@ -3,7 +3,7 @@
 use std::collections::BinaryHeap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -136,6 +136,29 @@ impl Lock {
     }
 }
 
+/// Makes a new empty folder `parent/<random id>` and locks it; the folder, its name and the lock.
+pub(super) fn new_locked_folder(parent: &Path) -> Result<(PathBuf, String, File), StoreError> {
+    loop {
+        let id = random_id()?;
+        let path = parent.join(&id);
+        let make = || fs::DirBuilder::new().mode(0o700).create(&path);
+        with_parent(&path, make).map_err(StoreError::io("make", &path))?;
+        let folder = absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?;
+        if let Some(folder) = folder
+            && is_mine(&folder, &path)?
+        {
+            return Ok((path, id, folder));
+        }
+    }
+}
+
+/// Locks what was just made. A sweeper may have seen it before: then it holds the lock, or has removed it already.
+fn is_mine(file: &File, path: &Path) -> Result<bool, StoreError> {
+    let locked = Lock::try_on(file).map_err(StoreError::io("lock", path))?;
+    let links = file.metadata().map_err(StoreError::io("read", path))?.nlink();
+    Ok(locked && links > 0)
+}
+
 /// A file in `ingest/` that becomes something, or nothing: dropping it removes it. The lock on it tells sweepers
 /// that its owner lives.
 #[derive(Debug)]
@@ -153,10 +176,7 @@ impl Temporary {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);
             let file = with_parent(&path, || options.open(&path)).map_err(StoreError::io("create", &path))?;
-            // A sweeper may have seen the file before it was locked: then it holds the lock, or has removed it.
-            let locked = Lock::try_on(&file).map_err(StoreError::io("lock", &path))?;
-            let still_there = file.metadata().map_err(StoreError::io("read", &path))?.nlink() > 0;
-            if locked && still_there {
+            if is_mine(&file, &path)? {
                 return Ok(Temporary { path, file, persisted: false });
             }
         }

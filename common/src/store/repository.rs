@@ -80,19 +80,20 @@ impl<N, T: TagRecord> Repository<N, T> {
         disk::read(&path)?.map(|bytes| T::decode(&path, &bytes)).transpose()
     }
 
-    /// Sets a tag, if it is what the caller expects; whether it was. Concurrent changes by whatever process happen
-    /// one after the other. Durable with [`super::Reach::tags`] or [`super::Reach::local_tags`].
+    /// Sets a tag, if it is what the caller expects; whether it was set. Concurrent changes by whatever process
+    /// happen one after the other. A served tag is not set to a manifest that is not linked, or was unlinked in the
+    /// meantime. Durable with [`super::Reach::tags`] or [`super::Reach::local_tags`].
     ///
     /// # Errors
     /// [`StoreError`] when the record cannot be read or written.
     pub fn set_tag(&self, tag: &Tag, record: &T, expect: Expect<'_, T>) -> Result<bool, StoreError> {
         let _lock = self.lock()?;
-        let expected = self.is_as_expected(tag, expect)?;
-        if expected {
-            let ingest = self.store.paths().ingest();
-            disk::replace(&ingest, &self.paths.tag(tag), &record.encode(), 0o644)?;
+        let resolves = record.needs().is_none_or(|manifest| self.paths.manifest(manifest).exists());
+        if !resolves || !self.is_as_expected(tag, expect)? {
+            return Ok(false);
         }
-        Ok(expected)
+        disk::replace(&self.store.paths().ingest(), &self.paths.tag(tag), &record.encode(), 0o644)?;
+        Ok(true)
     }
 
     /// Removes a tag, if it is what the caller expects; whether it was there and removed.
@@ -208,23 +209,26 @@ impl ServedRepository {
         digests_in(&self.paths.manifests())
     }
 
-    /// Removes a manifest from this repository, and every tag that names it; whether it was there. Tags are not
-    /// changed meanwhile. Its referrers stay, as the spec asks.
+    /// Removes a manifest from this repository, every tag that names it and its entry under its subject; whether it
+    /// was there. Tags are not changed meanwhile. Its own referrers stay, as the spec asks.
     ///
     /// # Errors
     /// [`StoreError`] when a record cannot be read or removed.
     pub fn unlink_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let path = self.paths.manifest(digest);
-        if !path.exists() {
+        if self.manifest(digest)?.is_none() {
             return Ok(false);
         }
         let _lock = self.lock()?;
+        let Some(link) = self.manifest(digest)? else { return Ok(false) };
         for tag in self.tags(None, None)? {
             if self.tag(&tag)?.is_some_and(|record| record.manifest == *digest) {
                 disk::remove_file(&self.paths.tag(&tag))?;
             }
         }
-        disk::remove_file(&path)
+        if let Some(subject) = &link.subject {
+            self.remove_referrer(subject, digest)?;
+        }
+        disk::remove_file(&self.paths.manifest(digest))
     }
 
     /// Lists `referrer` under `subject`, which need not exist. Durable with [`super::Reach::referrer`].

@@ -1,5 +1,4 @@
-use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Store;
@@ -20,22 +19,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when it cannot be made.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
-        loop {
-            let path = self.paths().ingest().join(disk::random_id()?);
-            let make = || fs::DirBuilder::new().mode(0o700).create(&path);
-            disk::with_parent(&path, make).map_err(StoreError::io("make", &path))?;
-            let Some(lock) =
-                disk::absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?
-            else {
-                continue;
-            };
-            // As with files: a sweeper may have come between.
-            let locked = Lock::try_on(&lock).map_err(StoreError::io("lock", &path))?;
-            let still_there = lock.metadata().map_err(StoreError::io("read", &path))?.nlink() > 0;
-            if locked && still_there {
-                return Ok(Scratch { path, _lock: lock });
-            }
-        }
+        let (path, _, lock) = disk::new_locked_folder(&self.paths().ingest())?;
+        Ok(Scratch { path, _lock: lock })
     }
 
     /// Removes files and folders in `ingest/` whose owner is gone; how many.
@@ -44,15 +29,25 @@ impl Store {
         let mut swept = 0;
         for id in disk::names(&folder, None, None)? {
             let path = folder.join(id);
-            let file = disk::absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?;
-            let Some(file) = file else { continue };
-            if Lock::try_on(&file).map_err(StoreError::io("lock", &path))? {
-                disk::remove_tree(&path)?;
-                swept += 1;
+            match sweep(&path) {
+                Ok(removed) => swept += usize::from(removed),
+                // Files of another user of a namespace, perhaps. They are in nobody's way.
+                Err(error) => tracing::warn!(%error, "cannot remove what a dead process left"),
             }
         }
         Ok(swept)
     }
+}
+
+/// Removes `path` unless its owner lives; whether it was removed.
+fn sweep(path: &Path) -> Result<bool, StoreError> {
+    let file = disk::absent_is_none(File::open(path)).map_err(StoreError::io("open", path))?;
+    let Some(file) = file else { return Ok(false) };
+    let abandoned = Lock::try_on(&file).map_err(StoreError::io("lock", path))?;
+    if abandoned {
+        disk::remove_tree(path)?;
+    }
+    Ok(abandoned)
 }
 
 impl Scratch {

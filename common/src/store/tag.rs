@@ -14,13 +14,17 @@ pub trait TagRecord: Sized + PartialEq + sealed::Record {}
 impl<T: Sized + PartialEq + sealed::Record> TagRecord for T {}
 
 mod sealed {
-    use super::{Path, StoreError};
+    use super::{Digest, Path, StoreError};
 
     pub trait Record: Sized {
         /// The file's contents.
         fn encode(&self) -> Vec<u8>;
         /// Reads what `encode` made; `path` is for errors.
         fn decode(path: &Path, bytes: &[u8]) -> Result<Self, StoreError>;
+        /// The manifest that has to be in the repository when the tag is set.
+        fn needs(&self) -> Option<&Digest> {
+            None
+        }
     }
 }
 
@@ -43,6 +47,10 @@ impl sealed::Record for ServedTag {
             source: <serde_json::Error as serde::de::Error>::custom(e),
         };
         Ok(ServedTag { manifest: text.trim_end().parse().map_err(damaged)? })
+    }
+
+    fn needs(&self) -> Option<&Digest> {
+        Some(&self.manifest)
     }
 }
 

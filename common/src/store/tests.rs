@@ -17,6 +17,16 @@ fn names(folder: &Path) -> Vec<String> {
     disk::names(folder, None, None).unwrap()
 }
 
+fn link(subject: Option<Digest>) -> ManifestLink {
+    ManifestLink {
+        media_type: "x".to_owned(),
+        size_bytes: 1,
+        subject,
+        artifact_type: None,
+        absent_children: Vec::new(),
+    }
+}
+
 #[test]
 fn what_is_put_reads_back() {
     let (_folder, store) = store();
@@ -117,6 +127,9 @@ fn tags_are_compared_and_swapped() {
     let tag = "v1".parse().unwrap();
     let one = ServedTag { manifest: Digest::sha256(b"1") };
     let two = ServedTag { manifest: Digest::sha256(b"2") };
+    assert!(!repository.set_tag(&tag, &one, Expect::Anything).unwrap(), "not linked");
+    repository.link_manifest(&one.manifest, &link(None)).unwrap();
+    repository.link_manifest(&two.manifest, &link(None)).unwrap();
     assert!(!repository.set_tag(&tag, &one, Expect::Is(&two)).unwrap());
     assert!(repository.set_tag(&tag, &one, Expect::Absent).unwrap());
     assert!(!repository.set_tag(&tag, &two, Expect::Absent).unwrap());
@@ -150,15 +163,8 @@ fn the_catalog_is_in_the_order_of_bytes_and_paged() {
     let (_folder, store) = store();
     let expected = ["a", "a-b", "a-b/c", "a.b", "a/b", "a/b/c", "a0", "b/c"];
     for name in expected {
-        let link = ManifestLink {
-            media_type: "x".to_owned(),
-            size_bytes: 1,
-            subject: None,
-            artifact_type: None,
-            absent_children: Vec::new(),
-        };
         let repository = store.served(&name.parse().unwrap());
-        repository.link_manifest(&Digest::sha256(b"1"), &link).unwrap();
+        repository.link_manifest(&Digest::sha256(b"1"), &link(None)).unwrap();
     }
     for start in 0..expected.len() {
         let after = start.checked_sub(1).map(|i| expected[i]);
@@ -184,4 +190,119 @@ fn image_ids_resolve_by_unique_prefix() {
     }
     assert!(store.remove_image(&ids[3]).unwrap());
     assert_eq!(store.image(&ids[3]).unwrap(), None);
+}
+
+#[test]
+fn an_unlinked_manifest_takes_its_tags_and_its_entry_under_its_subject_along() {
+    let (_folder, store) = store();
+    let repository = store.served(&"a".parse().unwrap());
+    let [subject, manifest] = [b"1", b"2"].map(|b| Digest::sha256(b));
+    repository.link_manifest(&subject, &link(None)).unwrap();
+    repository.link_manifest(&manifest, &link(Some(subject.clone()))).unwrap();
+    let referrer = Descriptor::new("x", manifest.clone(), 1);
+    repository.add_referrer(&subject, &referrer).unwrap();
+    for (tag, manifest) in [("one", &subject), ("two", &manifest), ("too", &manifest)] {
+        let record = ServedTag { manifest: manifest.clone() };
+        assert!(repository.set_tag(&tag.parse().unwrap(), &record, Expect::Anything).unwrap());
+    }
+    assert_eq!(repository.referrers(&subject, None, None).unwrap(), [referrer]);
+    store.reach().manifest(&repository, &manifest).referrer(&repository, &subject).sync().unwrap();
+    assert!(repository.unlink_manifest(&manifest).unwrap());
+    assert!(!repository.unlink_manifest(&manifest).unwrap());
+    assert_eq!(repository.tags(None, None).unwrap(), ["one".parse().unwrap()]);
+    assert_eq!(repository.manifests().unwrap(), [subject.clone()]);
+    assert!(repository.referrers(&subject, None, None).unwrap().is_empty());
+}
+
+#[test]
+fn a_ref_says_who_holds_a_blob() {
+    let (_folder, store) = store();
+    let digest = Digest::sha256(b"1");
+    for name in ["b/c", "a"] {
+        let repository = store.served(&name.parse().unwrap());
+        assert!(!repository.has_ref(&digest).unwrap());
+        repository.add_ref(&digest).unwrap();
+        repository.add_ref(&digest).unwrap();
+        assert!(repository.has_ref(&digest).unwrap());
+        store.reach().reference(&repository, &digest).sync().unwrap();
+    }
+    let holders = store.ref_holders(&digest).unwrap();
+    assert_eq!(holders.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a", "b/c"]);
+    for holder in &holders {
+        assert!(store.served(holder).remove_ref(&digest).unwrap());
+    }
+    assert!(!store.paths().refs_of(&digest).exists());
+}
+
+#[test]
+fn a_newer_store_is_refused_with_a_hint() {
+    let (folder, store) = store();
+    fs::write(store.paths().format(), "2\n").unwrap();
+    let error = Store::open(&folder.path().join("store")).unwrap_err();
+    assert!(matches!(&error, StoreError::NewerFormat { found, known: 1, .. } if found == "2"));
+    assert!(error.to_string().contains("use the newer gantry"), "{error}");
+}
+
+#[test]
+fn only_what_nobody_holds_is_swept() {
+    let (_folder, store) = store();
+    let mut held = store.ingest().unwrap();
+    held.append(b"held").unwrap();
+    let scratch = store.scratch().unwrap();
+    fs::write(store.paths().ingest().join("abandoned"), b"x").unwrap();
+    fs::create_dir_all(store.paths().ingest().join("folder/below")).unwrap();
+    let again = Store::open(store.root()).unwrap();
+    assert_eq!(names(&store.paths().ingest()).len(), 2);
+    assert!(scratch.path().exists());
+    let (digest, _) = held.commit_any().unwrap();
+    drop(scratch);
+    assert!(names(&store.paths().ingest()).is_empty());
+    assert_eq!(again.read_blob(&digest, 9).unwrap(), b"held");
+}
+
+#[test]
+fn leases_end_by_drop_or_by_time() {
+    let (_folder, store) = store();
+    let digest = Digest::sha256(b"1");
+    let mut lease = store.lease(Duration::from_secs(60)).unwrap();
+    let mut expired = store.lease(Duration::ZERO).unwrap();
+    expired.add(&Digest::sha256(b"2")).unwrap();
+    lease.add(&digest).unwrap();
+    assert_eq!(store.leased().unwrap().into_iter().collect::<Vec<_>>(), [digest]);
+    Store::open(store.root()).unwrap();
+    assert_eq!(names(&store.paths().leases()).len(), 1);
+    drop(lease);
+    assert!(store.leased().unwrap().is_empty());
+}
+
+#[test]
+fn a_server_is_known_while_it_lives() {
+    let (_folder, store) = store();
+    let server = Server {
+        address: "127.0.0.1:5000".to_owned(),
+        instance_key: "k".to_owned(),
+        pid: std::process::id(),
+    };
+    let serving = store.announce(&server).unwrap();
+    assert_eq!(store.servers().unwrap(), [server]);
+    // What a killed one leaves: a record that nobody holds.
+    fs::copy(
+        store.paths().serving().join(&names(&store.paths().serving())[0]),
+        store.paths().serving().join("dead"),
+    )
+    .unwrap();
+    assert_eq!(store.servers().unwrap().len(), 1);
+    drop(serving);
+    assert!(store.servers().unwrap().is_empty());
+}
+
+#[test]
+fn the_secret_stays_and_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, store) = store();
+    let secret = store.secret().unwrap();
+    assert_eq!(Store::open(store.root()).unwrap().secret().unwrap(), secret);
+    assert_eq!(fs::metadata(store.paths().secret()).unwrap().permissions().mode() & 0o777, 0o600);
+    let blob = store.put(b"x").unwrap();
+    assert_eq!(fs::metadata(store.paths().blob(&blob)).unwrap().permissions().mode() & 0o777, 0o444);
 }

@@ -1,6 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -127,12 +127,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when its folder cannot be made.
     pub fn begin_upload(&self, options: UploadOptions) -> Result<Upload, StoreError> {
-        let id = UploadId(disk::random_id()?.into());
-        let folder = self.paths().upload(id.as_str());
-        let make = || fs::DirBuilder::new().mode(0o700).create(&folder);
-        disk::with_parent(&folder, make).map_err(StoreError::io("make", &folder))?;
-        let lock = File::open(&folder).map_err(StoreError::io("open", &folder))?;
-        Lock::try_on(&lock).map_err(StoreError::io("lock", &folder))?;
+        let (folder, id, lock) = disk::new_locked_folder(&self.paths().uploads())?;
+        let id = UploadId(id.into());
         let data = open_data(&folder)?;
         let data = HashedFile::new(data, options.algorithm.hasher(), 0);
         let store = self.clone();
