@@ -11,6 +11,9 @@ pub(super) const BLOCK_BYTES: usize = 512;
 /// The largest number that the size and time fields hold in octal.
 pub(super) const OCTAL_11_MAX: u64 = 0o777_7777_7777;
 
+/// The largest number that the owner and device fields hold in octal.
+pub(super) const OCTAL_7_MAX: u64 = 0o777_7777;
+
 /// A header block whose checksum is right.
 pub(super) struct Block<'a>(&'a tar::Header);
 

@@ -240,7 +240,7 @@ impl Index {
         Index { canonical, entries }
     }
 
-    fn order(a: &Entry, b: &Entry) -> Ordering {
+    pub(super) fn order(a: &Entry, b: &Entry) -> Ordering {
         path_order(&a.path, &b.path).then(a.rank().cmp(&b.rank()))
     }
 

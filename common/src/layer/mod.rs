@@ -4,7 +4,7 @@
 //! A stack of layers is named by its [`chain_id`].
 //!
 //! - [`index`]: the sorted path table of one layer, and the types of an entry
-//! - [`reader`]: tar bytes to entries
+//! - [`mod@reader`], [`mod@writer`]: tar bytes to entries and back
 //!
 //! Only this module knows both tar and file systems.
 
@@ -16,12 +16,14 @@ pub mod reader;
 mod sparse;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod writer;
 
 use crate::digest::{Algorithm, Digest};
 
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
 pub use reader::{Limits, TarError, TarReader};
 pub use sparse::HoleReader;
+pub use writer::{LayerWriter, WriteError, WriterOptions};
 
 /// The chain ID of a stack of layers, lowest first: the name of the tree that they make together.
 ///

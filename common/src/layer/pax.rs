@@ -157,21 +157,21 @@ fn time(value: &[u8]) -> Option<Time> {
         Some(dot) => (&digits[..dot], &digits[dot + 1..]),
         None => (digits, &b""[..]),
     };
-    let seconds = i64::try_from(decimal(seconds)?).ok()?;
+    let seconds = i128::from(decimal(seconds)?);
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let nanos =
         (0..9).fold(0, |nanos, at| nanos * 10 + fraction.get(at).map_or(0, |digit| u32::from(digit - b'0')));
-    Some(match (negative, nanos) {
-        (false, _) => Time { seconds, nanos },
-        (true, 0) => Time { seconds: -seconds, nanos },
-        (true, _) => Time { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos },
-    })
+    let (seconds, nanos) = match (negative, nanos) {
+        (false, _) => (seconds, nanos),
+        (true, 0) => (-seconds, 0),
+        (true, _) => (-seconds - 1, 1_000_000_000 - nanos),
+    };
+    Some(Time { seconds: seconds.try_into().ok()?, nanos })
 }
 
 /// Appends a record.
-#[cfg(test)]
 pub(super) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     // space, `=` and newline, and then the digits of the length, which may add one more
     let rest = key.len() + value.len() + 3;
@@ -186,7 +186,6 @@ pub(super) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
-#[cfg(test)]
 fn digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }

@@ -513,7 +513,9 @@ fn normalise(path: &[u8]) -> Result<Vec<u8>, TarError> {
         match name {
             b"" | b"." => continue,
             b".." => return Err(path_refused(path, "`..` could lead out of the image")),
-            _ if name.len() > MAX_NAME_BYTES => return Err(path_refused(path, "name of over 255 bytes")),
+            _ if name.strip_prefix(WHITEOUT_PREFIX).unwrap_or(name).len() > MAX_NAME_BYTES => {
+                return Err(path_refused(path, "name of over 255 bytes"));
+            }
             _ => {}
         }
         if !out.is_empty() {
