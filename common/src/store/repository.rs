@@ -1,6 +1,7 @@
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +169,15 @@ impl ServedRepository {
         &self.name
     }
 
+    /// Whether it has, or had, manifests or tags. A folder that is only on the way to another repository is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the file system fails.
+    pub fn exists(&self) -> Result<bool, StoreError> {
+        let there = |path: &Path| path.try_exists().map_err(StoreError::io("read", path));
+        Ok(there(&self.paths.manifests())? || there(&self.paths.tags())?)
+    }
+
     /// Says that a manifest, whose blob is in the store, belongs to this repository. Durable with
     /// [`super::Reach::manifest`].
     ///
@@ -333,7 +343,7 @@ impl Store {
 }
 
 /// The digests that `folder/<alg>/<hex>` name, sorted.
-pub(super) fn digests_in(folder: &std::path::Path) -> Result<Vec<Digest>, StoreError> {
+pub(super) fn digests_in(folder: &Path) -> Result<Vec<Digest>, StoreError> {
     let mut digests = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         for name in disk::names(&folder.join(algorithm.as_str()), None, None)? {
@@ -343,7 +353,7 @@ pub(super) fn digests_in(folder: &std::path::Path) -> Result<Vec<Digest>, StoreE
     Ok(digests)
 }
 
-fn remove_if_empty(folder: &std::path::Path) -> Result<(), StoreError> {
+fn remove_if_empty(folder: &Path) -> Result<(), StoreError> {
     match fs::remove_dir(folder) {
         Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
             Err(StoreError::io("remove", folder)(e))
