@@ -149,6 +149,7 @@ pub(super) fn new_locked_folder(parent: &Path) -> Result<(PathBuf, String, File)
         {
             return Ok((path, id, folder));
         }
+        remove_tree(&path)?;
     }
 }
 
@@ -157,6 +158,13 @@ fn is_mine(file: &File, path: &Path) -> Result<bool, StoreError> {
     let locked = Lock::try_on(file).map_err(StoreError::io("lock", path))?;
     let links = file.metadata().map_err(StoreError::io("read", path))?.nlink();
     Ok(locked && links > 0)
+}
+
+/// Whether somebody holds the lock on `path`; `None` when it is not there.
+pub(super) fn is_held(path: &Path) -> Result<Option<bool>, StoreError> {
+    let file = absent_is_none(File::open(path)).map_err(StoreError::io("open", path))?;
+    let Some(file) = file else { return Ok(None) };
+    Ok(Some(!Lock::try_on(&file).map_err(StoreError::io("lock", path))?))
 }
 
 /// A file in `ingest/` that becomes something, or nothing: dropping it removes it. The lock on it tells sweepers
@@ -179,6 +187,7 @@ impl Temporary {
             if is_mine(&file, &path)? {
                 return Ok(Temporary { path, file, persisted: false });
             }
+            remove_file(&path)?;
         }
     }
 

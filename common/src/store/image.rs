@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn image_ids(&self) -> Result<Vec<Digest>, StoreError> {
-        digests_in(&self.paths().root().join("images"))
+        digests_in(&self.paths().all_images())
     }
 
     /// Forgets an image; whether it was there. Its blobs and layers are the collector's; names are the caller's.

@@ -59,6 +59,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 mod age;
 mod blob;
 mod catalog;
+mod check;
 mod disk;
 mod error;
 mod hashed_file;
@@ -77,6 +78,7 @@ mod upload;
 
 pub use age::RENEWAL;
 pub use blob::{Blob, VerifiedReader};
+pub use check::{CheckEvent, CheckOptions, CheckReport, Fault, Holder, Note};
 pub use error::{CommitError, ReadError, StoreError};
 pub use image::{FindError, ImageRecord};
 pub use ingest::Ingest;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::reference::{Repository, RepositoryPath, Tag};
 
 /// The folders of one store. Pure arithmetic: nothing is looked up.
@@ -82,9 +82,14 @@ impl Paths {
         fanned_out(self.snapshots(ids), chain_id)
     }
 
+    /// `images/`
+    pub fn all_images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
     /// `images/<alg>/`
-    pub fn images(&self, algorithm: crate::digest::Algorithm) -> PathBuf {
-        self.root.join("images").join(algorithm.as_str())
+    pub fn images(&self, algorithm: Algorithm) -> PathBuf {
+        self.all_images().join(algorithm.as_str())
     }
 
     /// `images/<alg>/<config digest>`

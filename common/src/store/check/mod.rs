@@ -1,0 +1,90 @@
+//! Whether the whole store is sound: every byte is what its digest says, and every name leads somewhere.
+//!
+//! References are looked at first and bytes second: writers go the other way round, so whatever was named when it was
+//! looked at has its bytes by then, and a store may be checked while it is in use. A fault that involves a name is
+//! reported only if the name is still there at a second look.
+//!
+//! Nothing is repaired, but what dead processes left is swept first, as at every opening.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Store;
+use super::error::StoreError;
+use crate::digest::Digest;
+
+mod bytes;
+mod references;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use report::{CheckReport, Fault, Holder, Note};
+
+/// How to check.
+#[derive(Clone, Copy)]
+pub struct CheckOptions<'a> {
+    /// How many threads read and hash.
+    pub threads: usize,
+    /// The collector's grace period, where one runs: a blob that nothing has reached for two of them is a fault.
+    pub grace: Option<Duration>,
+    /// Is told of the progress, from any thread.
+    pub progress: &'a (dyn Fn(CheckEvent) + Sync),
+}
+
+impl std::fmt::Debug for CheckOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckOptions").field("threads", &self.threads).field("grace", &self.grace).finish()
+    }
+}
+
+impl Default for CheckOptions<'_> {
+    fn default() -> Self {
+        CheckOptions { threads: 2, grace: None, progress: &|_| {} }
+    }
+}
+
+/// How far a check has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckEvent {
+    /// References have been looked at; reading begins.
+    Reading {
+        /// How many files will be read.
+        files: u64,
+        /// How many bytes they have.
+        size_bytes: u64,
+    },
+    /// Some more bytes have been read and hashed.
+    Read {
+        /// How many.
+        size_bytes: u64,
+    },
+}
+
+impl Store {
+    /// Checks the whole store; see the report for what was found. Only a store that cannot be looked at is an error.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a folder of the store cannot be listed.
+    pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, StoreError> {
+        self.sweep()?;
+        self.sweep_uploads()?;
+        let mut check = Check { store: self, report: CheckReport::default(), reached: HashSet::new() };
+        check.unfinished()?;
+        check.served()?;
+        check.local()?;
+        check.images()?;
+        check.layers()?;
+        check.refs()?;
+        check.bytes(options)?;
+        check.report.faults.sort_by_cached_key(Fault::to_string);
+        Ok(check.report)
+    }
+}
+
+struct Check<'s> {
+    store: &'s Store,
+    report: CheckReport,
+    /// All blobs that something names.
+    reached: HashSet<Digest>,
+}

@@ -1,0 +1,384 @@
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Check, Fault, Holder, Note};
+use crate::digest::{Algorithm, Digest};
+use crate::oci::{self, Descriptor, ImageConfig, ManifestOrIndex, media_type};
+use crate::reference::{Reference, RepositoryPath, Tag};
+use crate::store::disk;
+use crate::store::error::{ReadError, StoreError};
+use crate::store::paths::from_flat;
+use crate::store::{ManifestLink, ServedRepository, UploadId};
+
+/// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`; what follows is the business of layers.
+#[derive(Deserialize)]
+struct LayerForm {
+    blob: Descriptor,
+}
+
+impl Check<'_> {
+    /// What is being written, and what should not be there any more.
+    pub(super) fn unfinished(&mut self) -> Result<(), StoreError> {
+        let ingest = self.store.paths().ingest();
+        let mut count = 0;
+        for id in disk::names(&ingest, None, None)? {
+            let path = ingest.join(id);
+            match disk::is_held(&path) {
+                Ok(Some(true)) => count += 1,
+                Ok(None) => {}
+                Ok(Some(false)) | Err(_) => self.report.faults.push(Fault::Abandoned { path }),
+            }
+        }
+        if count > 0 {
+            self.report.notes.push(Note::Unfinished { count });
+        }
+        let uploads = self.store.paths().uploads();
+        let sessions = self.known_names(&uploads, |name| name.parse::<UploadId>().ok())?;
+        if !sessions.is_empty() {
+            self.report.notes.push(Note::Uploads { count: sessions.len() });
+        }
+        Ok(())
+    }
+
+    /// The repositories of the registry.
+    pub(super) fn served(&mut self) -> Result<(), StoreError> {
+        for path in self.store.served_repositories(None, None)? {
+            self.report.repositories += 1;
+            let repository = self.store.served(&path);
+            self.served_tags(&repository)?;
+            for manifest in self.digests_in(&repository.paths().manifests())? {
+                self.report.manifests += 1;
+                match repository.manifest(&manifest) {
+                    Ok(Some(link)) => self.manifest(&repository, &manifest, &link)?,
+                    Ok(None) => {}
+                    Err(error) => self.report.faults.push(Fault::Unreadable(error)),
+                }
+            }
+            self.referrers(&repository)?;
+        }
+        Ok(())
+    }
+
+    fn served_tags(&mut self, repository: &ServedRepository) -> Result<(), StoreError> {
+        for tag in self.known_names(&repository.paths().tags(), |name| name.parse::<Tag>().ok())? {
+            self.report.tags += 1;
+            let record = match repository.tag(&tag) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.report.faults.push(Fault::Unreadable(error));
+                    continue;
+                }
+            };
+            let linked = repository.paths().manifest(&record.manifest).exists();
+            if !linked && repository.tag(&tag).is_ok_and(|again| again.as_ref() == Some(&record)) {
+                let (repository, manifest) = (repository.path().clone(), record.manifest);
+                self.report.faults.push(Fault::Tag { repository, tag, manifest });
+            }
+        }
+        Ok(())
+    }
+
+    /// A manifest is there, is what its link says, and so are its children.
+    fn manifest(
+        &mut self,
+        repository: &ServedRepository,
+        manifest: &Digest,
+        link: &ManifestLink,
+    ) -> Result<(), StoreError> {
+        let holder = Holder::Manifest { repository: repository.path().clone(), manifest: manifest.clone() };
+        let still_linked = || repository.paths().manifest(manifest).exists();
+        self.need(&holder, manifest, Some(link.size_bytes), still_linked)?;
+        if let Some(subject) = &link.subject
+            && !repository.paths().referrer(subject, manifest).exists()
+        {
+            self.report.notes.push(Note::Unlisted {
+                repository: repository.path().clone(),
+                manifest: manifest.clone(),
+                subject: subject.clone(),
+            });
+        }
+        for Child { descriptor, is_manifest } in self.children(manifest, Some(&link.media_type)) {
+            let child = &descriptor.digest;
+            let known = match is_manifest {
+                true => repository.paths().manifest(child).exists(),
+                false => repository.has_ref(child)?,
+            };
+            self.reached.insert(child.clone());
+            if known {
+                self.need(&holder, child, Some(descriptor.size), still_linked)?;
+            } else if !link.absent_children.contains(child) && descriptor.urls.is_empty() {
+                self.report.notes.push(Note::Removed {
+                    repository: repository.path().clone(),
+                    manifest: manifest.clone(),
+                    child: child.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn referrers(&mut self, repository: &ServedRepository) -> Result<(), StoreError> {
+        for subject in self.digests_in(&repository.paths().all_referrers())? {
+            for referrer in self.known_names(&repository.paths().referrers(&subject), from_flat)? {
+                let linked = || repository.paths().manifest(&referrer).exists();
+                let listed = || repository.paths().referrer(&subject, &referrer).exists();
+                if !linked() && listed() && !linked() {
+                    let (repository, subject) = (repository.path().clone(), subject.clone());
+                    self.report.faults.push(Fault::Referrer { repository, subject, referrer });
+                }
+            }
+            if let Err(error) = repository.referrers(&subject, None, None) {
+                self.report.faults.push(Fault::Unreadable(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names on this machine.
+    pub(super) fn local(&mut self) -> Result<(), StoreError> {
+        for name in self.store.local_repositories()? {
+            let repository = self.store.local(&name);
+            for tag in self.known_names(&repository.paths().tags(), |name| name.parse::<Tag>().ok())? {
+                self.report.tags += 1;
+                let record = match repository.tag(&tag) {
+                    Ok(record) => record,
+                    Err(error) => {
+                        self.report.faults.push(Fault::Unreadable(error));
+                        continue;
+                    }
+                };
+                let still_there = || repository.tag(&tag).is_ok_and(|again| again == record);
+                let name = Reference::Tag(name.clone(), tag.clone());
+                for image in record.iter().flat_map(|record| &record.images) {
+                    if !self.store.paths().image(&image.config).exists() && still_there() {
+                        let (name, image) = (name.clone(), image.config.clone());
+                        self.report.faults.push(Fault::Name { name, image });
+                    }
+                    if let Some(source) = &image.source {
+                        let holder = Holder::Name(name.clone());
+                        self.need(&holder, &source.digest, Some(source.size), still_there)?;
+                        self.reach_children(&source.digest, Some(&source.media_type));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Images have a config, the manifests that they have on record, and layers.
+    pub(super) fn images(&mut self) -> Result<(), StoreError> {
+        for id in self.digests_in(&self.store.paths().all_images())? {
+            self.report.images += 1;
+            let record = match self.store.image(&id) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.report.faults.push(Fault::Unreadable(error));
+                    continue;
+                }
+            };
+            let holder = Holder::Image(id.clone());
+            let path = self.store.paths().image(&id);
+            let still_there = || path.exists();
+            self.need(&holder, &id, None, still_there)?;
+            for manifest in record.manifests.values() {
+                self.need(&holder, &manifest.digest, Some(manifest.size), still_there)?;
+                self.reach_children(&manifest.digest, Some(&manifest.media_type));
+            }
+            for diff_id in self.diff_ids(&id) {
+                if !self.has_layer(&diff_id)? && still_there() {
+                    self.report.faults.push(Fault::Layer { image: id.clone(), diff_id });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn diff_ids(&mut self, id: &Digest) -> Vec<Digest> {
+        let Some(config) = self.read(id, oci::CONFIG_LIMIT_BYTES) else { return Vec::new() };
+        match serde_json::from_slice::<ImageConfig>(&config) {
+            Ok(config) => config.rootfs.diff_ids,
+            Err(source) => {
+                let path = self.store.paths().blob(id);
+                self.report.faults.push(Fault::Unreadable(StoreError::Damaged { path, source }));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether the bytes of a layer can be had from what is here.
+    fn has_layer(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let forms = self.store.paths().layer_forms(diff_id);
+        if self.store.paths().layer_tar(diff_id).exists() {
+            return Ok(true);
+        }
+        for codec in disk::names(&forms, None, None)? {
+            if let Some(Ok(form)) = read_form(&forms.join(codec))?
+                && self.store.blob_size(&form.blob.digest)?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The compressed forms of layers exist.
+    pub(super) fn layers(&mut self) -> Result<(), StoreError> {
+        for (diff_id, _) in self.fanned_out(&self.store.paths().layers())? {
+            self.report.layers += 1;
+            let forms = self.store.paths().layer_forms(&diff_id);
+            for codec in disk::names(&forms, None, None)? {
+                let path = forms.join(codec);
+                match read_form(&path)? {
+                    Some(Ok(form)) => {
+                        let holder = Holder::Layer(diff_id.clone());
+                        self.need(&holder, &form.blob.digest, Some(form.blob.size), || path.exists())?;
+                    }
+                    Some(Err(source)) => {
+                        self.report.faults.push(Fault::Unreadable(StoreError::Damaged { path, source }));
+                    }
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Blobs that may be read through a repository are there.
+    pub(super) fn refs(&mut self) -> Result<(), StoreError> {
+        let mut blobs = 0;
+        for (digest, folder) in self.fanned_out(&self.store.paths().refs())? {
+            let repository = |name: &str| name.replace(':', "/").parse::<RepositoryPath>().ok();
+            let holders = self.known_names(&folder, repository)?;
+            // If a manifest needs it, that was said already.
+            let missing = !holders.is_empty() && self.store.blob_size(&digest)?.is_none();
+            blobs += u64::from(missing && !self.reached.contains(&digest));
+        }
+        if blobs > 0 {
+            self.report.notes.push(Note::Interrupted { blobs });
+        }
+        Ok(())
+    }
+
+    /// `holder` needs a blob; a fault if it is not there although the holder still is.
+    fn need(
+        &mut self,
+        holder: &Holder,
+        digest: &Digest,
+        size_bytes: Option<u64>,
+        still_there: impl Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        self.reached.insert(digest.clone());
+        let (holder, digest) = (holder.clone(), digest.clone());
+        match (self.store.blob_size(&digest)?, size_bytes) {
+            (None, _) if still_there() => self.report.faults.push(Fault::Missing { holder, digest }),
+            (Some(actual), Some(expected)) if actual != expected => {
+                self.report.faults.push(Fault::Size { holder, digest, expected, actual });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Marks all that a manifest or index names, and what these name.
+    fn reach_children(&mut self, manifest: &Digest, media_type: Option<&str>) {
+        for Child { descriptor, is_manifest } in self.children(manifest, media_type) {
+            let new = self.reached.insert(descriptor.digest.clone());
+            if new && is_manifest {
+                self.reach_children(&descriptor.digest, Some(&descriptor.media_type));
+            }
+        }
+    }
+
+    /// What a manifest or index names; nothing when it cannot be read, which is reported elsewhere.
+    fn children(&mut self, manifest: &Digest, media_type: Option<&str>) -> Vec<Child> {
+        let Some(bytes) = self.read(manifest, oci::MANIFEST_LIMIT_BYTES) else { return Vec::new() };
+        let child = |is_manifest| move |descriptor| Child { descriptor, is_manifest };
+        match ManifestOrIndex::parse(&bytes, media_type) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => {
+                std::iter::once(manifest.config).chain(manifest.layers).map(child(false)).collect()
+            }
+            Ok(ManifestOrIndex::Index(index)) => index
+                .manifests
+                .into_iter()
+                .map(|descriptor| {
+                    let kind = descriptor.media_type.as_str();
+                    let is_manifest = media_type::is_manifest(kind) || media_type::is_index(kind);
+                    Child { descriptor, is_manifest }
+                })
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// A small blob, verified. One that is missing or damaged is reported elsewhere.
+    fn read(&self, digest: &Digest, limit_bytes: u64) -> Option<Vec<u8>> {
+        match self.store.read_blob(digest, limit_bytes) {
+            Ok(bytes) => Some(bytes),
+            Err(ReadError::Missing { .. } | ReadError::Damaged { .. } | ReadError::TooLarge { .. }) => None,
+            Err(ReadError::Store(error)) => {
+                tracing::debug!(%error, "cannot read a blob; the bytes are looked at later");
+                None
+            }
+        }
+    }
+
+    /// The names in a folder that `parse` knows; others are faults.
+    fn known_names<T>(
+        &mut self,
+        folder: &Path,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut known = Vec::new();
+        for name in disk::names(folder, None, None)? {
+            match parse(&name) {
+                Some(value) => known.push(value),
+                None => self.report.faults.push(Fault::Foreign { path: folder.join(name) }),
+            }
+        }
+        Ok(known)
+    }
+
+    /// The digests that `folder/<alg>/<hex>` name.
+    fn digests_in(&mut self, folder: &Path) -> Result<Vec<Digest>, StoreError> {
+        let mut digests = Vec::new();
+        for algorithm in self.algorithms(folder)? {
+            let folder = folder.join(algorithm.as_str());
+            digests.extend(self.known_names(&folder, |name| Digest::new(algorithm, name).ok())?);
+        }
+        Ok(digests)
+    }
+
+    /// The digests that `folder/<alg>/<hh>/<hex>` name, and these paths.
+    pub(super) fn fanned_out(&mut self, folder: &Path) -> Result<Vec<(Digest, PathBuf)>, StoreError> {
+        let mut found = Vec::new();
+        for algorithm in self.algorithms(folder)? {
+            let folder = folder.join(algorithm.as_str());
+            let is_first = |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            for first in self.known_names(&folder, |name| is_first(name).then(|| name.to_owned()))? {
+                let folder = folder.join(&first);
+                let parse = |name: &str| {
+                    let digest = Digest::new(algorithm, name).ok().filter(|_| name.starts_with(&first))?;
+                    Some((digest, folder.join(name)))
+                };
+                found.extend(self.known_names(&folder, parse)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn algorithms(&mut self, folder: &Path) -> Result<Vec<Algorithm>, StoreError> {
+        self.known_names(folder, |name| name.parse::<Algorithm>().ok())
+    }
+}
+
+struct Child {
+    descriptor: Descriptor,
+    is_manifest: bool,
+}
+
+fn read_form(path: &Path) -> Result<Option<Result<LayerForm, serde_json::Error>>, StoreError> {
+    Ok(disk::read(path)?.map(|bytes| serde_json::from_slice(&bytes)))
+}

@@ -1,0 +1,216 @@
+use std::fs;
+use std::sync::Mutex;
+
+use super::super::*;
+use super::*;
+use crate::oci::{Descriptor, ImageConfig, Manifest, media_type};
+use crate::reference::{RepositoryPath, Tag};
+
+/// A store with one image in a repository, and the same image on this machine.
+struct Sample {
+    _folder: tempfile::TempDir,
+    store: Store,
+    repository: ServedRepository,
+    config: Digest,
+    layer: Digest,
+    diff_id: Digest,
+    manifest: Digest,
+}
+
+impl Sample {
+    fn new() -> Sample {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let layer = store.put(b"compressed").unwrap();
+        let diff_id = Digest::sha256(b"tar");
+        let mut config = ImageConfig::default();
+        config.rootfs.diff_ids = vec![diff_id.clone()];
+        let config = serde_json::to_vec(&config).unwrap();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
+            layers: vec![Descriptor::new(media_type::OCI_LAYER_GZIP, layer.clone(), 10)],
+            subject: None,
+            annotations: Default::default(),
+        };
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        let repository = store.served(&"a/b".parse().unwrap());
+        let (config, size_bytes) = (store.put(&config).unwrap(), manifest.len() as u64);
+        let manifest = store.put(&manifest).unwrap();
+        let sample = Sample { _folder: folder, store, repository, config, layer, diff_id, manifest };
+        sample.push(size_bytes);
+        sample.keep(size_bytes);
+        sample
+    }
+
+    fn push(&self, size_bytes: u64) {
+        let repository = &self.repository;
+        repository.add_ref(&self.config).unwrap();
+        repository.add_ref(&self.layer).unwrap();
+        let link = ManifestLink {
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            size_bytes,
+            subject: None,
+            artifact_type: None,
+            absent_children: Vec::new(),
+        };
+        repository.link_manifest(&self.manifest, &link).unwrap();
+        let record = ServedTag { manifest: self.manifest.clone() };
+        assert!(repository.set_tag(&tag(), &record, Expect::Absent).unwrap());
+    }
+
+    fn keep(&self, size_bytes: u64) {
+        let form = self.store.paths().layer_form(&self.diff_id, "gzip-1");
+        fs::create_dir_all(form.parent().unwrap()).unwrap();
+        let blob = Descriptor::new(media_type::OCI_LAYER_GZIP, self.layer.clone(), 10);
+        fs::write(form, serde_json::to_vec(&serde_json::json!({"blob": blob, "blocks": [1]})).unwrap())
+            .unwrap();
+        let manifest = Descriptor::new(media_type::OCI_MANIFEST, self.manifest.clone(), size_bytes);
+        let mut image = ImageRecord::new(self.config.clone(), 0);
+        image.manifests.insert(ImageRecord::foreign_form(&self.manifest), manifest.clone());
+        self.store.put_image(&image).unwrap();
+        let platform = "linux/amd64".parse().unwrap();
+        let tagged = TaggedImage { platform, config: self.config.clone(), source: Some(manifest) };
+        let names = self.store.local(&"b".parse().unwrap());
+        assert!(names.set_tag(&tag(), &LocalTag::of(tagged), Expect::Absent).unwrap());
+    }
+
+    fn check(&self) -> CheckReport {
+        self.store.check(&CheckOptions::default()).unwrap()
+    }
+
+    /// The faults that are found after `damage`, as users read them, with short digests.
+    fn faults(damage: impl FnOnce(&Sample)) -> Vec<String> {
+        let sample = Sample::new();
+        damage(&sample);
+        let shorten = |text: String| {
+            [
+                (&sample.config, "CONFIG"),
+                (&sample.layer, "LAYER"),
+                (&sample.diff_id, "DIFF"),
+                (&sample.manifest, "MANIFEST"),
+            ]
+            .iter()
+            .fold(text, |text, (digest, name)| text.replace(&digest.to_string(), name))
+            .replace(&sample.store.root().display().to_string(), "ROOT")
+        };
+        sample.check().faults.iter().map(|fault| shorten(fault.to_string())).collect()
+    }
+}
+
+fn tag() -> Tag {
+    "t".parse().unwrap()
+}
+
+#[test]
+fn a_sound_store_is_counted_and_has_no_faults() {
+    let sample = Sample::new();
+    let read = Mutex::new(0);
+    let progress = |event: CheckEvent| {
+        if let CheckEvent::Read { size_bytes } = event {
+            *read.lock().unwrap() += size_bytes;
+        }
+    };
+    let report = sample.store.check(&CheckOptions { progress: &progress, ..Default::default() }).unwrap();
+    assert!(report.is_sound(), "{:?}", report.faults);
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    let counts =
+        (report.blobs, report.images, report.repositories, report.manifests, report.tags, report.layers);
+    assert_eq!(counts, (3, 1, 1, 1, 2, 1));
+    assert_eq!(report.size_bytes, *read.lock().unwrap());
+}
+
+#[test]
+fn every_kind_of_damage_is_named() {
+    let blob = |sample: &Sample, digest: &Digest| sample.store.paths().blob(digest);
+    assert_eq!(
+        Sample::faults(|s| {
+            fs::remove_file(blob(s, &s.layer)).unwrap();
+            fs::write(blob(s, &s.layer), b"other bytes").unwrap();
+        }),
+        [
+            format!(
+                "blob LAYER is damaged: its bytes have the digest {}; pull or push it again",
+                Digest::sha256(b"other bytes")
+            ),
+            "layer DIFF says that blob LAYER has 10 bytes, but it has 11".to_owned(),
+            "manifest MANIFEST of repository `a/b` says that blob LAYER has 10 bytes, but it has 11"
+                .to_owned(),
+        ]
+    );
+    assert_eq!(
+        Sample::faults(|s| fs::remove_file(blob(s, &s.layer)).unwrap()),
+        [
+            "image CONFIG needs layer DIFF, of which neither the tar nor a compressed form is here",
+            "layer DIFF needs blob LAYER, which is not in the store",
+            "manifest MANIFEST of repository `a/b` needs blob LAYER, which is not in the store",
+        ]
+    );
+    assert_eq!(
+        Sample::faults(|s| fs::remove_file(s.repository.paths().manifest(&s.manifest)).unwrap()),
+        ["tag `a/b:t` names manifest MANIFEST, which is not in that repository"]
+    );
+    assert_eq!(
+        Sample::faults(|s| fs::remove_file(s.store.paths().image(&s.config)).unwrap()),
+        ["name `b:t` stands for image CONFIG, which is not in the store"]
+    );
+    assert_eq!(
+        Sample::faults(|s| s
+            .repository
+            .add_referrer(&s.manifest, &Descriptor::new("x", s.layer.clone(), 1))
+            .unwrap()),
+        ["`a/b` lists LAYER as referrer of MANIFEST, but has no such manifest"]
+    );
+    assert_eq!(
+        Sample::faults(|s| {
+            fs::write(s.repository.paths().tags().join(".t.swp"), b"").unwrap();
+            fs::write(s.repository.paths().tag(&tag()), b"{}").unwrap();
+            fs::write(s.store.paths().layer_tar(&s.diff_id), b"another tar").unwrap();
+        }),
+        [
+            "ROOT/repos/served/a/b/_tags/.t.swp is not a name that belongs into the store".to_owned(),
+            "record at ROOT/repos/served/a/b/_tags/t is damaged: digest has no `:` between algorithm and hex digits"
+                .to_owned(),
+            format!("tar of layer DIFF is damaged: its bytes have the digest {}", Digest::sha256(b"another tar")),
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_fault_is_noted() {
+    let sample = Sample::new();
+    sample.store.put(b"alone").unwrap();
+    let mut ingest = sample.store.ingest().unwrap();
+    ingest.append(b"unfinished").unwrap();
+    sample.repository.remove_ref(&sample.layer).unwrap();
+    sample.repository.add_ref(&Digest::sha256(b"lost in a power cut")).unwrap();
+    let report = sample.check();
+    assert!(report.is_sound(), "{:?}", report.faults);
+    let repository: RepositoryPath = "a/b".parse().unwrap();
+    assert_eq!(
+        report.notes,
+        [
+            Note::Unfinished { count: 1 },
+            Note::Removed { repository, manifest: sample.manifest.clone(), child: sample.layer.clone() },
+            Note::Interrupted { blobs: 1 },
+            Note::Unreached { blobs: 1, size_bytes: 5 },
+        ]
+    );
+    drop(ingest);
+    let grace = Some(Duration::ZERO);
+    let report = sample.store.check(&CheckOptions { grace, ..Default::default() }).unwrap();
+    assert!(matches!(report.faults[..], [Fault::Uncollected { .. }]), "{:?}", report.faults);
+}
+
+#[test]
+fn children_that_were_absent_at_the_push_are_no_fault() {
+    let sample = Sample::new();
+    sample.repository.remove_ref(&sample.layer).unwrap();
+    let link = sample.repository.manifest(&sample.manifest).unwrap().unwrap();
+    let link = ManifestLink { absent_children: vec![sample.layer.clone()], ..link };
+    sample.repository.link_manifest(&sample.manifest, &link).unwrap();
+    let report = sample.check();
+    assert!(report.is_sound() && report.notes.is_empty(), "{report:?}");
+}
