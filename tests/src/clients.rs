@@ -24,7 +24,8 @@ pub fn run_client(world: &World, program: &str, args: &[&str]) -> Outcome {
     finish(&mut command, None)
 }
 
-/// A dockerd of our own, with its data and socket in the test's folder and no part in the host's network.
+/// A dockerd of our own, with its data and socket in the test's folder, and in a network namespace of its own: the host's
+/// bridges and firewall stay as they are. A registry that it shall reach is started by [`crate::Server::start_beside`].
 #[derive(Debug)]
 pub struct Dockerd {
     child: Child,
@@ -32,17 +33,16 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts one that shares the host's network, so that it reaches a registry on loopback, but sets up no bridge and
-    /// no firewall rules there.
-    ///
-    /// `None` when dockerd is missing or does not start here.
+    /// Starts one; `None` when dockerd is missing, or this is not root.
     pub fn start(folder: &Path) -> Option<Self> {
-        let program = find("dockerd")?;
+        let program = find("dockerd").filter(|_| crate::is_root())?;
         let at = folder.join("dockerd");
         std::fs::create_dir_all(&at).expect("a folder");
         let socket = at.join("docker.sock");
         let log = std::fs::File::create(at.join("log")).expect("a file");
-        let mut child = Command::new(program)
+        let child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+            .arg(program)
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--group", "root"])
             .arg("--data-root")
             .arg(at.join("data"))
@@ -56,18 +56,22 @@ impl Dockerd {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .ok()?;
-        let mut running = true;
+            .expect("unshare is part of every Debian");
+        let mut dockerd = Dockerd { child, socket };
+        let host = format!("unix://{}", dockerd.socket.display());
         wait_for("dockerd", || {
-            running = matches!(child.try_wait(), Ok(None));
-            let answers = Command::new("docker")
-                .arg("-H")
-                .arg(format!("unix://{}", socket.display()))
-                .arg("version")
-                .output();
-            !running || answers.is_ok_and(|output| output.status.success())
+            let ended = dockerd.child.try_wait().expect("a child");
+            let log = || std::fs::read_to_string(at.join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "dockerd ended:\n{}", log());
+            let answer = Command::new("docker").args(["-H", &host, "version"]).output();
+            answer.is_ok_and(|output| output.status.success())
         });
-        running.then_some(Dockerd { child, socket })
+        Some(dockerd)
+    }
+
+    /// The daemon's process, whose network namespace others may enter.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Runs `docker …` against it.

@@ -1,6 +1,7 @@
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use crate::clients::Dockerd;
 use crate::program::{World, code};
 
 /// A running `gantry serve` on a free port of loopback.
@@ -15,8 +16,22 @@ impl Server {
     /// Serves the world's store; `args` go behind `serve`.
     #[track_caller]
     pub fn start(world: &World, args: &[&str]) -> Self {
-        let mut command = world.command(["serve", "--addr", "127.0.0.1:0"]);
-        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("gantry starts");
+        Self::listen(world.command(["serve", "--addr", "127.0.0.1:0"]).args(args))
+    }
+
+    /// The same in the network namespace of a dockerd, on the loopback that this one sees.
+    #[track_caller]
+    pub fn start_beside(dockerd: &Dockerd, world: &World, args: &[&str]) -> Self {
+        let serve = world.command(["serve", "--addr", "127.0.0.1:0"]);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", dockerd.pid()));
+        command.arg(serve.get_program()).args(serve.get_args()).args(args).stdin(Stdio::null());
+        Self::listen(&mut command)
+    }
+
+    #[track_caller]
+    fn listen(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("gantry starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut seen = Vec::new();
         let address = loop {

@@ -44,6 +44,7 @@ pub const BENCH: &[Package] = &[
     package("dockerd", "docker.io"),
     package("docker-registry", "docker-registry"),
     package("iptables", "iptables"),
+    package("ip", "iproute2"),
     package("curl", "curl"),
 ];
 
