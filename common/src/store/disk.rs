@@ -55,13 +55,8 @@ pub(super) fn remove_file(path: &Path) -> Result<bool, StoreError> {
 
 /// Removes a file or a folder with all that is in it; it may be gone already.
 pub(super) fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    absent_is_none(removed).map_err(StoreError::io("remove", path))?;
-    Ok(())
+    super::remove::remove_tree(rustix::fs::CWD, path.as_os_str().as_encoded_bytes())
+        .map_err(StoreError::errno("remove", path))
 }
 
 /// Seconds since 1970.
