@@ -5,9 +5,12 @@
 //!
 //! - [`index`]: the sorted path table of one layer, and the types of an entry
 //! - [`mod@reader`], [`mod@writer`]: tar bytes to entries and back
+//! - [`mod@apply`]: tar bytes to files
 //!
 //! Only this module knows both tar and file systems.
 
+pub mod apply;
+pub(crate) mod beneath;
 mod block;
 mod disk;
 pub mod index;
@@ -20,6 +23,7 @@ pub mod writer;
 
 use crate::digest::{Algorithm, Digest};
 
+pub use apply::{ApplyError, ApplyOptions, Owners, apply};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
 pub use reader::{Limits, TarError, TarReader};
 pub use sparse::HoleReader;
