@@ -11,4 +11,5 @@ pub mod oci;
 pub mod passwd;
 pub mod platform;
 pub mod reference;
+pub mod snapshot;
 pub mod store;
