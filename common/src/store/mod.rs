@@ -62,11 +62,15 @@ mod catalog;
 mod check;
 mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 mod hashed_file;
 mod image;
 mod ingest;
 mod lease;
 mod paths;
+#[cfg(test)]
+mod properties;
 mod reach;
 mod remove;
 mod repository;
