@@ -6,17 +6,24 @@
 //! - [`index`]: the sorted path table of one layer, and the types of an entry
 //! - [`mod@reader`], [`mod@writer`]: tar bytes to entries and back
 //! - [`mod@apply`]: tar bytes to files
+//! - [`stored`], [`import`]: layers in the store: made here, opened, taken in from elsewhere
+//! - [`codec`], [`form`]: how they travel
 //!
 //! Only this module knows both tar and file systems.
 
 pub mod apply;
 pub(crate) mod beneath;
 mod block;
+pub mod codec;
 mod disk;
+pub mod form;
+pub mod import;
 pub mod index;
 mod pax;
+mod pipe;
 pub mod reader;
 mod sparse;
+pub mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod writer;
@@ -24,9 +31,16 @@ pub mod writer;
 use crate::digest::{Algorithm, Digest};
 
 pub use apply::{ApplyError, ApplyOptions, Owners, apply};
+pub use codec::{Codec, DecodeError};
+pub use form::Form;
+pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
 pub use reader::{Limits, TarError, TarReader};
 pub use sparse::HoleReader;
+pub use stored::{
+    CreateOptions, LayerError, LayerFile, StoredLayer, TarStream, create, exists, foreign_form, forms,
+    open_tar, read_tar,
+};
 pub use writer::{LayerWriter, WriteError, WriterOptions};
 
 /// The chain ID of a stack of layers, lowest first: the name of the tree that they make together.

@@ -497,7 +497,7 @@ fn stored_size(block: &Block<'_>, pax: &Pax<'_>) -> Result<u64, &'static str> {
     }
 }
 
-fn path_refused(path: &[u8], fault: &'static str) -> TarError {
+pub(super) fn path_refused(path: &[u8], fault: &'static str) -> TarError {
     let shown = &path[..path.len().min(MAX_PATH_BYTES)];
     let path = match str::from_utf8(shown) {
         Ok(text) if !text.contains(char::is_control) => text.to_owned(),
