@@ -8,6 +8,7 @@
 //! - [`mod@apply`]: tar bytes to files
 //! - [`stored`], [`import`]: layers in the store: made here, opened, taken in from elsewhere
 //! - [`codec`], [`form`]: how they travel
+//! - [`root`]: what a stack of layers looks like from above, without unpacking it
 //!
 //! Only this module knows both tar and file systems.
 
@@ -22,6 +23,7 @@ pub mod index;
 mod pax;
 mod pipe;
 pub mod reader;
+pub mod root;
 mod sparse;
 pub mod stored;
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
 pub use reader::{Limits, TarError, TarReader};
+pub use root::{FileReader, Follow, LoopError, Resolved, Root};
 pub use sparse::HoleReader;
 pub use stored::{
     CreateOptions, LayerError, LayerFile, StoredLayer, TarStream, create, exists, foreign_form, forms,

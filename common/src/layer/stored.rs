@@ -57,6 +57,22 @@ pub enum LayerError {
     /// An entry cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// It cannot lie upon the layers below it, or the path is not what was asked for.
+    #[error("`{path}`: {fault}")]
+    Misplaced {
+        /// The path within the image.
+        path: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A file in the tar is not what was stored.
+    #[error("file in a layer is damaged on the disk: expected {expected}, got {actual}")]
+    FileDamaged {
+        /// What its table says.
+        expected: Digest,
+        /// The digest of what was read.
+        actual: Digest,
+    },
     /// A table of it cannot be read.
     #[error("cannot read {}", path.display())]
     Table {
