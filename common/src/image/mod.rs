@@ -4,5 +4,11 @@
 //! made when one is first needed; a pulled image keeps the manifest it came as.
 //!
 //! - [`names`]: from what a user types to an image, and tags of this machine
+//! - [`record`]: an image's place in the store
+//! - [`mod@import`]: a root file system becomes an image
+//! - [`archive`]: several images in one file
 
+pub mod archive;
+pub mod import;
 pub mod names;
+pub mod record;

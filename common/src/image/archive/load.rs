@@ -1,0 +1,432 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use serde::Deserialize;
+
+use super::{CONTAINERD_NAME, DockerEntry, OCI_REF_NAME};
+use crate::decompress::decompress;
+use crate::digest::Digest;
+use crate::image::names;
+use crate::image::record;
+use crate::layer::{self, Import, ImportOptions, LayerError};
+use crate::oci::{
+    CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, Index, MANIFEST_LIMIT_BYTES, Manifest, ManifestOrIndex,
+    ParseError,
+};
+use crate::platform::Platform;
+use crate::reference::{Reference, Tag};
+use crate::store::{CommitError, Scratch, Store, StoreError, TaggedImage};
+
+/// One image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its ID.
+    pub id: Digest,
+    /// The names it has got.
+    pub names: Vec<Reference>,
+}
+
+/// Why an archive was not loaded, or not to its end. Images that came before stay.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read, or is no tar.
+    #[error("cannot read the archive")]
+    Read(#[source] io::Error),
+    /// Neither `manifest.json` nor `index.json` is in it.
+    #[error(
+        "archive is neither a docker archive nor an OCI layout: it has no `manifest.json` and no `index.json`"
+    )]
+    Unknown,
+    /// It refers to a file that is not in it.
+    #[error("archive refers to `{name}`, which is not in it")]
+    Missing {
+        /// The file.
+        name: String,
+    },
+    /// A document is longer than any real one.
+    #[error("`{name}` in the archive has {size_bytes} bytes, at most {limit_bytes} are allowed")]
+    TooLarge {
+        /// The file.
+        name: String,
+        /// Its length.
+        size_bytes: u64,
+        /// What is allowed.
+        limit_bytes: u64,
+    },
+    /// A document is not what it should be.
+    #[error("`{name}` in the archive cannot be understood")]
+    Json {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A manifest is not what it should be.
+    #[error("manifest {digest} in the archive cannot be understood")]
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        source: ParseError,
+    },
+    /// Bytes in it do not match the digest by which it refers to them.
+    #[error("`{name}` in the archive does not match its digest: expected {expected}, got {actual}")]
+    Digest {
+        /// The file.
+        name: String,
+        /// What it should be.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// The config and the list of layers do not fit.
+    #[error("image {id} has {diff_ids} diff IDs and {layers} layers")]
+    LayerCount {
+        /// The image.
+        id: Digest,
+        /// In the config.
+        diff_ids: usize,
+        /// In the manifest.
+        layers: usize,
+    },
+    /// It holds images, but none that this machine runs.
+    #[error("archive has no image for {platform}")]
+    Platform {
+        /// This machine's.
+        platform: Box<Platform>,
+    },
+    /// A layer is refused.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A blob cannot be stored.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Loads all images of an archive. `progress` is told how many bytes of layers were read.
+///
+/// # Errors
+/// [`LoadError`]. Nothing half done stays.
+pub fn load(
+    store: &Store,
+    archive: impl Read + Send,
+    host: &Platform,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Loaded>, LoadError> {
+    let archive = Archive::open(store, archive)?;
+    let loader = Loader { store, archive, host, progress };
+    if let Some(entries) = loader.document::<Vec<DockerEntry>>("manifest.json")? {
+        return entries.iter().map(|entry| loader.docker_image(entry)).collect();
+    }
+    match loader.document::<Index>("index.json")? {
+        Some(index) => loader.oci_images(&index),
+        None => Err(LoadError::Unknown),
+    }
+}
+
+/// A tar whose files can be read in any order. What comes compressed, or by a pipe, is written to a file first.
+struct Archive {
+    file: File,
+    /// Offset and length of each file, links resolved.
+    files: HashMap<String, (u64, u64)>,
+    _scratch: Scratch,
+}
+
+impl Archive {
+    fn open(store: &Store, input: impl Read + Send) -> Result<Self, LoadError> {
+        let scratch = store.scratch()?;
+        let path = scratch.path().join("archive");
+        let written = || -> Result<File, LoadError> {
+            let options = &mut std::fs::OpenOptions::new();
+            let mut file = options
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .map_err(StoreError::io("create", &path))?;
+            let mut input = decompress(input).map_err(LoadError::Read)?;
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                match input.read(&mut buffer).map_err(LoadError::Read)? {
+                    0 => return Ok(file),
+                    n => file.write_all(&buffer[..n]).map_err(StoreError::io("write", &path))?,
+                }
+            }
+        };
+        let mut file = written()?;
+        let files = list(&mut file).map_err(LoadError::Read)?;
+        Ok(Archive { file, files, _scratch: scratch })
+    }
+
+    fn size_bytes(&self, name: &str) -> Option<u64> {
+        self.files.get(&normal(name)).map(|(_, size_bytes)| *size_bytes)
+    }
+
+    /// A file of the archive.
+    fn read(&self, name: &str) -> Result<impl Read + use<>, LoadError> {
+        let Some((offset, size_bytes)) = self.files.get(&normal(name)).copied() else {
+            return Err(LoadError::Missing { name: name.to_owned() });
+        };
+        let mut file = self.file.try_clone().map_err(LoadError::Read)?;
+        file.seek(SeekFrom::Start(offset)).map_err(LoadError::Read)?;
+        Ok(file.take(size_bytes))
+    }
+}
+
+/// Where each file of a tar is.
+fn list(file: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut files = HashMap::new();
+    let mut links = Vec::new();
+    let mut archive = tar::Archive::new(&mut *file);
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let name = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
+            files.insert(name, (entry.raw_file_position(), entry.size()));
+        } else if let Some(target) =
+            entry.link_name_bytes().filter(|_| kind.is_symlink() || kind.is_hard_link())
+        {
+            let target = String::from_utf8_lossy(&target).into_owned();
+            // Old dockers wrote equal layers as symbolic links: `../<id>/layer.tar`.
+            let target = if kind.is_symlink() { beside(&name, &target) } else { normal(&target) };
+            links.push((name, target));
+        }
+    }
+    for (name, target) in links {
+        if let Some(found) = files.get(&target).copied() {
+            files.insert(name, found);
+        }
+    }
+    Ok(files)
+}
+
+fn beside(name: &str, target: &str) -> String {
+    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    normal(&format!("{folder}/{target}"))
+}
+
+/// A path without `.`, `..`, and slashes at its ends. It is a key of a table and never opened.
+fn normal(name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+struct Loader<'a> {
+    store: &'a Store,
+    archive: Archive,
+    host: &'a Platform,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Loader<'_> {
+    fn docker_image(&self, entry: &DockerEntry) -> Result<Loaded, LoadError> {
+        let config_bytes = self.bytes(&entry.config, CONFIG_LIMIT_BYTES)?;
+        let config: ImageConfig = parse(&entry.config, &config_bytes)?;
+        let id = Digest::sha256(&config_bytes);
+        let layers = entry.layers.clone().unwrap_or_default();
+        count(&id, &config, layers.len())?;
+        for (name, diff_id) in layers.iter().zip(&config.rootfs.diff_ids) {
+            self.layer(name, None, diff_id)?;
+        }
+        self.put(&id, &config_bytes)?;
+        record::put(self.store, &id, &config, None)?;
+        let names = entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        self.name(id, &config, names, None)
+    }
+
+    fn oci_images(&self, index: &Index) -> Result<Vec<Loaded>, LoadError> {
+        let mut loaded: Vec<Loaded> = Vec::new();
+        for descriptor in &index.manifests {
+            let names = names_of(descriptor);
+            for image in self.oci_image(descriptor, &names, None)? {
+                match loaded.iter_mut().find(|other| other.id == image.id) {
+                    Some(other) => other.names.extend(image.names),
+                    None => loaded.push(image),
+                }
+            }
+        }
+        if loaded.is_empty() {
+            return Err(LoadError::Platform { platform: Box::new(self.host.clone()) });
+        }
+        Ok(loaded)
+    }
+
+    /// An image, or those of an index whose layers are in the archive.
+    fn oci_image(
+        &self,
+        descriptor: &Descriptor,
+        names: &[Reference],
+        source: Option<&Descriptor>,
+    ) -> Result<Vec<Loaded>, LoadError> {
+        let name = blob_name(&descriptor.digest);
+        let bytes = self.bytes(&name, MANIFEST_LIMIT_BYTES)?;
+        verify(&name, &descriptor.digest, &bytes)?;
+        let parsed = ManifestOrIndex::parse(&bytes, Some(&descriptor.media_type));
+        let parsed =
+            parsed.map_err(|source| LoadError::Manifest { digest: descriptor.digest.clone(), source })?;
+        match parsed {
+            ManifestOrIndex::Manifest(manifest) => {
+                let own =
+                    Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), bytes.len() as u64);
+                self.put(&descriptor.digest, &bytes)?;
+                let image = self.manifest(&manifest, &own, names, source.unwrap_or(&own))?;
+                Ok(image.into_iter().collect())
+            }
+            ManifestOrIndex::Index(index) => {
+                self.put(&descriptor.digest, &bytes)?;
+                let mut loaded = Vec::new();
+                let present = index
+                    .manifests
+                    .iter()
+                    .filter(|child| self.archive.size_bytes(&blob_name(&child.digest)).is_some());
+                for child in present {
+                    loaded.extend(self.oci_image(child, names, Some(descriptor))?);
+                }
+                Ok(loaded)
+            }
+        }
+    }
+
+    /// One image by its manifest; `None` for what is no image, such as an attestation.
+    fn manifest(
+        &self,
+        manifest: &Manifest,
+        descriptor: &Descriptor,
+        names: &[Reference],
+        source: &Descriptor,
+    ) -> Result<Option<Loaded>, LoadError> {
+        if !crate::oci::media_type::is_image_config(&manifest.config.media_type) {
+            return Ok(None);
+        }
+        let config_name = blob_name(&manifest.config.digest);
+        let config_bytes = self.bytes(&config_name, CONFIG_LIMIT_BYTES)?;
+        verify(&config_name, &manifest.config.digest, &config_bytes)?;
+        let config: ImageConfig = parse(&config_name, &config_bytes)?;
+        if config.os == "unknown" || (config.os.is_empty() && manifest.layers.is_empty()) {
+            return Ok(None);
+        }
+        let id = manifest.config.digest.clone();
+        count(&id, &config, manifest.layers.len())?;
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            self.layer(&blob_name(&layer.digest), Some((layer.digest.clone(), layer.size)), diff_id)?;
+        }
+        self.put(&id, &config_bytes)?;
+        record::put(self.store, &id, &config, Some(descriptor))?;
+        self.name(id, &config, names.to_vec(), Some(source.clone())).map(Some)
+    }
+
+    fn layer(&self, name: &str, blob: Option<(Digest, u64)>, diff_id: &Digest) -> Result<(), LoadError> {
+        let size_bytes = self.archive.size_bytes(name).unwrap_or(0);
+        let known = match &blob {
+            // A manifest refers to exactly this blob, so the layer in another form would not do.
+            Some((digest, _)) => {
+                self.store.blob_size(digest)?.is_some() && layer::exists(self.store, diff_id)?
+            }
+            None => layer::exists(self.store, diff_id)?,
+        };
+        if known {
+            (self.progress)(size_bytes);
+            return Ok(());
+        }
+        let options = ImportOptions { blob, diff_id: Some(diff_id.clone()), ..ImportOptions::default() };
+        let mut import = Import::new(self.store, options)?;
+        let mut input = self.archive.read(name)?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let n = input.read(&mut buffer).map_err(LoadError::Read)?;
+            if n == 0 {
+                break;
+            }
+            import.append(&buffer[..n])?;
+            (self.progress)(n as u64);
+        }
+        import.finish()?;
+        Ok(())
+    }
+
+    fn name(
+        &self,
+        id: Digest,
+        config: &ImageConfig,
+        names: Vec<Reference>,
+        source: Option<Descriptor>,
+    ) -> Result<Loaded, LoadError> {
+        let platform = record::platform(config);
+        for name in &names {
+            let image =
+                TaggedImage { platform: platform.clone(), config: id.clone(), source: source.clone() };
+            let tag = name.tag().cloned().unwrap_or_else(Tag::latest);
+            names::set_tag(self.store, name.repository(), &tag, image)?;
+        }
+        Ok(Loaded { id, names })
+    }
+
+    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), LoadError> {
+        let mut ingest = self.store.ingest_as(digest.algorithm())?;
+        ingest.append(bytes)?;
+        ingest.commit(digest, None)?;
+        Ok(())
+    }
+
+    fn document<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, LoadError> {
+        if self.archive.size_bytes(name).is_none() {
+            return Ok(None);
+        }
+        parse(name, &self.bytes(name, MANIFEST_LIMIT_BYTES)?).map(Some)
+    }
+
+    fn bytes(&self, name: &str, limit_bytes: u64) -> Result<Vec<u8>, LoadError> {
+        let mut input = self.archive.read(name)?;
+        let size_bytes = self.archive.size_bytes(name).unwrap_or(0);
+        if size_bytes > limit_bytes {
+            return Err(LoadError::TooLarge { name: name.to_owned(), size_bytes, limit_bytes });
+        }
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes).map_err(LoadError::Read)?;
+        Ok(bytes)
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(name: &str, bytes: &[u8]) -> Result<T, LoadError> {
+    serde_json::from_slice(bytes).map_err(|source| LoadError::Json { name: name.to_owned(), source })
+}
+
+fn verify(name: &str, expected: &Digest, bytes: &[u8]) -> Result<(), LoadError> {
+    let actual = expected.algorithm().digest(bytes);
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(LoadError::Digest { name: name.to_owned(), expected: expected.clone(), actual })
+}
+
+fn count(id: &Digest, config: &ImageConfig, layers: usize) -> Result<(), LoadError> {
+    let diff_ids = config.rootfs.diff_ids.len();
+    if diff_ids == layers {
+        return Ok(());
+    }
+    Err(LoadError::LayerCount { id: id.clone(), diff_ids, layers })
+}
+
+/// The names that an index gives an image: a whole one, or nothing. A bare tag names no repository.
+fn names_of(descriptor: &Descriptor) -> Vec<Reference> {
+    let whole = |name: &String| name.parse::<Reference>().ok().filter(|_| name.contains([':', '/', '@']));
+    let found = descriptor.annotations.get(CONTAINERD_NAME).and_then(whole);
+    found.or_else(|| descriptor.annotations.get(OCI_REF_NAME).and_then(whole)).into_iter().collect()
+}
