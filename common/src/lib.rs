@@ -4,6 +4,7 @@
 //! stand `layer` (tar files and their tables), `snapshot` (unpacked layers) and `client` (registries elsewhere).
 //! Arrows point downwards only: values ← store ← layer ← snapshot, and client → values and store.
 
+pub mod client;
 pub mod decompress;
 pub mod digest;
 pub mod image;
