@@ -1,17 +1,120 @@
 //! Dockerfiles: text → tree of typed instructions, with the place of every word.
 //!
-//! The language is that of BuildKit's Dockerfile frontend 1.27.
+//! ```text
+//! text ─► lines ─► statements ─► instructions and stages      parse(): all errors of the file at once
+//!                                      │
+//!                                      ▼  Expander (variables of the builder)
+//!                              expanded instructions ─► history texts, steps
+//! ```
+//!
+//! The language is that of BuildKit's Dockerfile frontend 1.27: `lines` joins continuations and reads heredocs,
+//! `statement` cuts a line up without knowing what it means, `parse` knows every instruction and flag. Nothing here
+//! reads files or the environment, and no input makes it panic or take more than a moment.
+//!
+//! What the builder does with it:
+//! - [`parse`] the file; [`Dockerfile::check`] once it knows which stages it builds;
+//! - per instruction an [`Expander`] over its environment: [`Expander::kind`], [`Expander::word`] for `FROM` and
+//!   `ARG`, [`MountFlag::resolve`] and [`Run::script`] for `RUN`, [`history`] for the image's config;
+//! - [`Report`] for errors of its own that have a place in the file.
 
+mod directives;
 mod error;
 mod expand;
+mod fields;
+mod go;
+pub mod history;
 mod instruction;
+mod json;
+mod lines;
 mod mount;
+mod parse;
 mod pattern;
+mod report;
+mod resolve;
+mod script;
 mod source;
+mod statement;
+mod suggest;
+#[cfg(test)]
+mod tests;
 
-pub use error::{Rule, Warning};
+pub use error::{Fault, LookAlike, Rule, SyntaxError, SyntaxErrors, Warning};
 pub use expand::{ExpandError, Expander};
+pub use fields::Field;
 pub use instruction::*;
-pub use mount::{Access, Field, Mount, MountFlag, Sharing};
+pub use mount::{Access, Mount, MountFlag, Sharing};
 pub use pattern::PatternError;
+pub use report::Report;
+pub use script::{Script, ScriptFile};
 pub use source::{Source, Span, Word};
+
+use self::lines::Lines;
+use self::parse::Faults;
+
+/// Largest file that is read.
+const MAX_FILE_BYTES: usize = 16 << 20;
+
+/// Parses a Dockerfile; `name` is how messages call it.
+///
+/// # Errors
+/// All that is wrong with it, in order of lines.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile, SyntaxErrors> {
+    let source = source(name, bytes)?;
+    let (directives, mut errors, first_line) = directives::read(&source);
+    let escape = directives.escape;
+    let (statements, cutting) = statement::read(&source, Lines::new(&source, first_line, escape), escape);
+    errors.extend(cutting);
+    let mut faults = Faults(errors);
+    let contents = parse::contents(&statements, escape, &mut faults);
+    let Faults(mut errors) = faults;
+    if !errors.is_empty() {
+        errors.sort_by_key(|error| error.span);
+        return Err(SyntaxErrors { source, errors });
+    }
+    let parse::Contents { global_args, stages, warnings } = contents;
+    Ok(Dockerfile { source, directives, global_args, stages, warnings })
+}
+
+/// Parses the instruction that an `ONBUILD` of a base image left in its config.
+///
+/// # Errors
+/// All that is wrong with it; also when it is `FROM` or more than one instruction.
+pub fn parse_trigger(expression: &str) -> Result<Instruction, SyntaxErrors> {
+    let source = source("ONBUILD trigger", expression.as_bytes())?;
+    let (statements, errors) = statement::read(&source, Lines::new(&source, 1, '\\'), '\\');
+    let mut faults = Faults(errors);
+    let mut instructions: Vec<Instruction> = Vec::new();
+    for statement in &statements {
+        if statement.keyword.text.eq_ignore_ascii_case("FROM") {
+            let fault = Fault::Trigger(statement.keyword.text.to_ascii_uppercase());
+            faults.0.push(SyntaxError { span: statement.keyword.span, fault });
+        } else {
+            instructions.extend(parse::instruction(statement, '\\', &mut faults));
+        }
+    }
+    let Faults(mut errors) = faults;
+    match (<[Instruction; 1]>::try_from(instructions), errors.is_empty()) {
+        (Ok([instruction]), true) => Ok(instruction),
+        (_, no_errors) => {
+            if no_errors {
+                let span = Span { start: 0, end: source.text().len() };
+                errors.push(SyntaxError { span, fault: Fault::NotOneInstruction });
+            }
+            Err(SyntaxErrors { source, errors })
+        }
+    }
+}
+
+/// Checks size and encoding, and drops a byte order mark.
+fn source(name: &str, bytes: &[u8]) -> Result<Source, SyntaxErrors> {
+    let fail = |text: &str, offset: usize, fault| {
+        let span = Span { start: offset, end: offset };
+        SyntaxErrors { source: Source::new(name, text), errors: vec![SyntaxError { span, fault }] }
+    };
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(fail("", 0, Fault::FileTooLarge));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| fail(&String::from_utf8_lossy(bytes), error.valid_up_to(), Fault::NotUtf8))?;
+    Ok(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(text)))
+}

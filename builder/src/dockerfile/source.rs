@@ -1,6 +1,7 @@
 //! The text of a Dockerfile and places in it.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Half-open range of bytes in the text of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -59,10 +60,32 @@ impl Source {
         self.line_starts.get(number - 1).copied().unwrap_or(self.text.len())
     }
 
+    /// How many lines there are; an empty one behind the last line end counts.
+    pub fn line_count(&self) -> usize {
+        self.line_starts.len()
+    }
+
     /// Line `number`, from 1, without its line end; empty when there is none.
     pub fn line(&self, number: usize) -> &str {
         let (start, end) = (self.line_start(number), self.line_start(number + 1));
         self.text[start..end].trim_end_matches(['\n', '\r'])
+    }
+}
+
+impl Span {
+    /// A range of bytes in it, if its text stands in the source as it is; else all of it.
+    fn part(self, text: &str, range: Range<usize>) -> Span {
+        if self.end - self.start != text.len() {
+            return self;
+        }
+        Span { start: self.start + range.start, end: self.start + range.end }
+    }
+}
+
+impl Word {
+    /// The bytes `range` of the text as a word of their own.
+    pub(super) fn part(&self, range: Range<usize>) -> Word {
+        Word { text: self.text[range.clone()].to_owned(), span: self.span.part(&self.text, range) }
     }
 }
 

@@ -1,0 +1,218 @@
+//! Statements → typed instructions and stages. All that is wrong is collected; what is right is kept on the way.
+
+mod config;
+pub(super) mod files;
+mod flags;
+mod run;
+
+use std::collections::HashSet;
+
+use self::flags::{Flags, Known};
+use super::error::{Fault, Rule, SyntaxError, Warning};
+use super::instruction::{Alias, Arg, CommandLine, Instruction, Kind, Stage};
+use super::source::{Span, Word};
+use super::statement::{Operands, Statement};
+use super::suggest::nearest;
+
+/// All instructions, as hints name them.
+const NAMES: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// What is wrong so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(pub(super) Vec<SyntaxError>);
+
+impl Faults {
+    fn add(&mut self, span: Span, fault: Fault) {
+        self.0.push(SyntaxError { span, fault });
+    }
+
+    fn fail<T>(&mut self, span: Span, fault: Fault) -> Option<T> {
+        self.add(span, fault);
+        None
+    }
+
+    fn keep<T>(&mut self, result: Result<T, SyntaxError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+}
+
+/// A statement with its operands at hand.
+#[derive(Clone, Copy)]
+struct Parsed<'s> {
+    statement: &'s Statement,
+    /// Operands that are words or elements of an array.
+    words: &'s [Word],
+    is_json: bool,
+}
+
+impl<'s> Parsed<'s> {
+    fn new(statement: &'s Statement) -> Self {
+        let (words, is_json) = match &statement.operands {
+            Operands::Words(words) => (words.as_slice(), false),
+            Operands::Json(words) => (words.as_slice(), true),
+            Operands::Pairs(_) | Operands::Nested(_) => (&[][..], false),
+        };
+        Parsed { statement, words, is_json }
+    }
+
+    fn flags(&self, name: &'static str, known: &Known, faults: &mut Faults) -> Flags {
+        Flags::new(name, &self.statement.flags, known, faults)
+    }
+
+    /// Exec form for an array; else the text, empty when there is none.
+    fn command_line(&self) -> CommandLine {
+        let words = self.words.iter().map(|word| word.text.clone());
+        if self.is_json {
+            CommandLine::Exec(words.collect())
+        } else {
+            CommandLine::Shell(words.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// What a file consists of.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) global_args: Vec<Arg>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Sorts statements into stages.
+pub(super) fn contents(statements: &[Statement], escape: char, faults: &mut Faults) -> Contents {
+    let mut contents = Contents::default();
+    let (mut seen_from, mut complained) = (false, false);
+    for statement in statements {
+        contents.warnings.extend(
+            statement.empty_lines.iter().map(|span| Warning { span: *span, rule: Rule::NoEmptyContinuation }),
+        );
+        if statement.keyword.text.eq_ignore_ascii_case("FROM") {
+            seen_from = true;
+            contents.stages.extend(stage(statement, faults));
+            continue;
+        }
+        let Some(instruction) = instruction(statement, escape, faults) else { continue };
+        match (contents.stages.last_mut(), instruction.kind) {
+            (None, Kind::Arg(args)) if !seen_from => contents.global_args.extend(args),
+            (Some(stage), kind) => stage.instructions.push(Instruction { kind, ..instruction }),
+            // The stage was refused, or said already.
+            (None, _) if seen_from || complained => {}
+            (None, _) => {
+                complained = true;
+                faults.add(instruction.span, Fault::BeforeFirstStage(instruction.keyword.text));
+            }
+        }
+    }
+    if !seen_from && !complained && faults.0.is_empty() {
+        let last = statements.last().map(|statement| statement.span).unwrap_or_default();
+        faults.add(last, Fault::NoStage);
+    }
+    contents.warnings.extend(stage_names(&contents.stages));
+    contents.warnings.sort_by_key(|warning| warning.span);
+    contents
+}
+
+fn stage_names(stages: &[Stage]) -> impl Iterator<Item = Warning> {
+    let mut seen = HashSet::new();
+    stages.iter().filter_map(|stage| stage.alias.as_ref()).filter_map(move |alias| {
+        let name = alias.name.clone();
+        let is_new = seen.insert(alias.name.as_str());
+        let rule = match name.as_str() {
+            "scratch" | "context" => Rule::ReservedStageName(name),
+            _ if is_new => return None,
+            _ => Rule::DuplicateStageName(name),
+        };
+        Some(Warning { span: alias.typed.span, rule })
+    })
+}
+
+fn stage(statement: &Statement, faults: &mut Faults) -> Option<Stage> {
+    const FLAGS: Known = Known { names: &["platform"], switches: &[], lists: &[] };
+    let parsed = Parsed::new(statement);
+    let flags = parsed.flags("FROM", &FLAGS, faults);
+    let (base, alias) = match parsed.words {
+        [base] => (base, None),
+        [base, keyword, name] if keyword.text.eq_ignore_ascii_case("AS") => {
+            (base, Some(alias(keyword, name, faults)?))
+        }
+        _ => return faults.fail(statement.span, Fault::FromArguments),
+    };
+    Some(Stage {
+        keyword: statement.keyword.clone(),
+        platform: flags.text("platform"),
+        base: base.clone(),
+        alias,
+        span: statement.span,
+        text: statement.text.clone(),
+        comments: statement.comments.clone(),
+        instructions: Vec::new(),
+    })
+}
+
+fn alias(keyword: &Word, typed: &Word, faults: &mut Faults) -> Option<Alias> {
+    let name = typed.text.to_lowercase();
+    let allowed = |ch: char| ch.is_ascii_lowercase() || ch.is_ascii_digit() || matches!(ch, '-' | '_' | '.');
+    if !name.starts_with(|ch: char| ch.is_ascii_lowercase()) || !name.chars().all(allowed) {
+        return faults.fail(typed.span, Fault::StageName(typed.text.clone()));
+    }
+    Some(Alias { keyword: keyword.clone(), typed: typed.clone(), name })
+}
+
+/// Any instruction but `FROM`.
+pub(super) fn instruction(statement: &Statement, escape: char, faults: &mut Faults) -> Option<Instruction> {
+    Some(Instruction {
+        kind: kind(&Parsed::new(statement), escape, faults)?,
+        keyword: statement.keyword.clone(),
+        span: statement.span,
+        text: statement.text.clone(),
+        comments: statement.comments.clone(),
+    })
+}
+
+fn kind(parsed: &Parsed<'_>, escape: char, faults: &mut Faults) -> Option<Kind> {
+    let keyword = &parsed.statement.keyword;
+    match keyword.text.to_ascii_uppercase().as_str() {
+        "ADD" => files::add(parsed, faults),
+        "ARG" => config::arg(parsed, faults),
+        "CMD" => config::command("CMD", Kind::Cmd, parsed, faults),
+        "COPY" => files::copy(parsed, escape, faults),
+        "ENTRYPOINT" => config::command("ENTRYPOINT", Kind::Entrypoint, parsed, faults),
+        "ENV" => config::pairs("ENV", Kind::Env, parsed, faults),
+        "EXPOSE" => config::list("EXPOSE", Kind::Expose, parsed, faults),
+        "HEALTHCHECK" => config::healthcheck(parsed, faults),
+        "LABEL" => config::pairs("LABEL", Kind::Label, parsed, faults),
+        "MAINTAINER" => config::single("MAINTAINER", Kind::Maintainer, parsed, faults),
+        "ONBUILD" => config::onbuild(parsed, faults),
+        "RUN" => run::run(parsed, faults),
+        "SHELL" => config::shell(parsed, faults),
+        "STOPSIGNAL" => config::single("STOPSIGNAL", Kind::Stopsignal, parsed, faults),
+        "USER" => config::single("USER", Kind::User, parsed, faults),
+        "VOLUME" => config::volume(parsed, faults),
+        "WORKDIR" => config::single("WORKDIR", Kind::Workdir, parsed, faults),
+        "" => faults.fail(keyword.span, Fault::LoneContinuation),
+        upper => {
+            let fault =
+                Fault::UnknownInstruction { name: keyword.text.clone(), nearest: nearest(upper, &NAMES) };
+            faults.fail(keyword.span, fault)
+        }
+    }
+}

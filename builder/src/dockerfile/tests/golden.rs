@@ -1,0 +1,41 @@
+//! Error texts, pinned whole: `fixtures/dockerfile/<case>/{Dockerfile,expected.txt}`. `UPDATE_GOLDEN=1` rewrites them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::dockerfile::{Dockerfile, parse};
+
+/// What the user sees: errors, else warnings, else that all is well.
+fn shown(bytes: &[u8]) -> String {
+    let checked = |file: Dockerfile| file.check(0..file.stages.len()).map(|()| file);
+    match parse("Dockerfile", bytes).and_then(checked) {
+        Err(errors) => errors.to_string(),
+        Ok(file) if file.warnings.is_empty() => "ok".to_owned(),
+        Ok(file) => {
+            let line = |span| file.source.line_range(span).0;
+            let warnings =
+                file.warnings.iter().map(|w| format!("warning: line {}: {}", line(w.span), w.rule));
+            warnings.collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+#[test]
+fn errors_look_as_they_should() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/dockerfile");
+    let mut cases: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    let mut wrong = Vec::new();
+    for case in cases {
+        let actual = shown(&fs::read(case.join("Dockerfile")).unwrap()) + "\n";
+        let expected = case.join("expected.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&expected, &actual).unwrap();
+        }
+        let text = fs::read_to_string(&expected).unwrap_or_default();
+        if actual != text {
+            wrong.push(format!("{}\nexpected:\n{text}\nactual:\n{actual}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 rewrites", wrong.join("\n"));
+}
