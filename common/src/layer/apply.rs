@@ -20,8 +20,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, futimens, linkat,
-    makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fchmod, fchown, fstat, futimens,
+    linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -121,7 +121,7 @@ pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Re
 }
 
 /// A path as errors show it.
-fn shown(path: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn shown(path: &[u8]) -> std::borrow::Cow<'_, str> {
     if path.is_empty() { "/".into() } else { String::from_utf8_lossy(path) }
 }
 
@@ -340,9 +340,17 @@ impl<'fd> Applier<'fd> {
         let link = || linkat(&from, name, &place.folder.fd, place.name, AtFlags::empty());
         match self.create(place, link) {
             // A folder has one name only.
-            Err(Errno::NOENT | Errno::PERM) => Err(missing()),
-            linked => linked.map_err(io(&header.path)),
+            Err(Errno::NOENT | Errno::PERM) => return Err(missing()),
+            linked => linked.map_err(io(&header.path))?,
         }
+        let stat = place.stat().map_err(io(&header.path))?;
+        let owner = (header.uid, header.gid);
+        let same_owner = self.owners == Owners::Ignore || owner == (stat.st_uid, stat.st_gid);
+        if same_owner && (header.mode, header.mtime) == (stat.st_mode & 0o7777, mtime(&stat)) {
+            return Ok(());
+        }
+        // One file has one owner and mode: those of the header that came last.
+        self.metadata(place, header, FileType::from_raw_mode(stat.st_mode))
     }
 
     /// Symlinks, devices and pipes.
@@ -367,12 +375,19 @@ impl<'fd> Applier<'fd> {
             _ => self.create(place, || node(FileType::Fifo, 0)),
         };
         made.map_err(io(&header.path))?;
+        let is_link = matches!(header.kind, Kind::Symlink { .. });
+        self.metadata(place, header, if is_link { FileType::Symlink } else { FileType::Unknown })
+    }
+
+    /// Gives what is at `place` its owner, attributes, mode and time by name.
+    fn metadata(&self, place: &Place<'_>, header: &Header, kind: FileType) -> Result<(), ApplyError> {
+        let (folder, name) = (&place.folder.fd, place.name);
         if self.owners == Owners::Keep {
             let (uid, gid) = (Uid::from_raw(header.uid), Gid::from_raw(header.gid));
             chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(owner(header))?;
         }
         set_xattrs(&Xattrs::of(folder.as_fd(), name), header)?;
-        if !matches!(header.kind, Kind::Symlink { .. }) {
+        if kind != FileType::Symlink {
             chmodat(folder, name, Mode::from_raw_mode(header.mode), AtFlags::empty())
                 .map_err(io(&header.path))?;
         }
@@ -469,16 +484,19 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    fn stat(&self) -> rustix::io::Result<Stat> {
+        statat(&self.folder.fd, self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
     fn exists(&self) -> rustix::io::Result<bool> {
-        match statat(&self.folder.fd, self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        match self.stat() {
             Err(Errno::NOENT) => Ok(false),
             stat => stat.map(|_| true),
         }
     }
 
     fn is_folder(&self) -> rustix::io::Result<bool> {
-        let stat = statat(&self.folder.fd, self.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        Ok(FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Directory)
     }
 }
 

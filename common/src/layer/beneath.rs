@@ -8,8 +8,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, llistxattr, lremovexattr, lsetxattr, openat2,
-    readlinkat, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, lgetxattr, llistxattr, lremovexattr, lsetxattr,
+    openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -201,11 +201,10 @@ impl Xattrs {
     }
 
     /// The value of one.
-    #[cfg(test)]
     pub(crate) fn get(&self, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
         let mut value = vec![0u8; 256];
         loop {
-            match rustix::fs::lgetxattr(&self.0[..], name, &mut value[..]) {
+            match lgetxattr(&self.0[..], name, &mut value[..]) {
                 Err(Errno::RANGE) if value.len() < XATTR_MAX => value.resize(XATTR_MAX, 0),
                 length => {
                     value.truncate(length?);
@@ -232,4 +231,64 @@ const XATTR_MAX: usize = 64 << 10;
 /// Whether overlayfs keeps its own notes under this name.
 pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::fs::File;
+    use std::io::Read;
+    use std::path::Path;
+
+    use rustix::fs::{CWD, openat};
+
+    use super::*;
+
+    /// The folder at `path`.
+    pub(crate) fn open_folder(path: &Path) -> OwnedFd {
+        openat(CWD, path, FOLDER, Mode::empty()).unwrap()
+    }
+
+    /// A line for everything below `root`: type, mode, owner, time, path, and what it holds.
+    pub(crate) fn listing(root: BorrowedFd<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut left = vec![Vec::new()];
+        while let Some(path) = left.pop() {
+            let folder = open(root, &path, FOLDER).unwrap();
+            let found = names(folder.as_fd()).unwrap();
+            for name in &found {
+                let at = join(&path, name);
+                let stat = statat(&folder, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                let (sort, holds) = match kind {
+                    FileType::Directory => ('d', String::new()),
+                    FileType::RegularFile => {
+                        let mut text = String::new();
+                        let fd = openat(&folder, &name[..], OFlags::RDONLY, Mode::empty()).unwrap();
+                        File::from(fd).take(40).read_to_string(&mut text).unwrap();
+                        ('f', format!(" = {text}"))
+                    }
+                    FileType::Symlink => {
+                        let target = readlinkat(&folder, &name[..], Vec::new()).unwrap();
+                        ('l', format!(" -> {}", target.to_str().unwrap()))
+                    }
+                    FileType::CharacterDevice => ('c', format!(" {:#x}", stat.st_rdev)),
+                    FileType::Fifo => ('p', String::new()),
+                    other => panic!("{other:?}"),
+                };
+                let (mode, owner) = (stat.st_mode & 0o7777, (stat.st_uid, stat.st_gid));
+                lines.push(format!(
+                    "{sort} {mode:o} {}:{} {} {}{holds}",
+                    owner.0,
+                    owner.1,
+                    stat.st_mtime,
+                    String::from_utf8_lossy(&at)
+                ));
+                if kind == FileType::Directory {
+                    left.push(at);
+                }
+            }
+        }
+        lines.sort_by(|a, b| a.split(' ').nth(4).cmp(&b.split(' ').nth(4)));
+        lines
+    }
 }

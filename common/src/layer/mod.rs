@@ -5,7 +5,7 @@
 //!
 //! - [`index`]: the sorted path table of one layer, and the types of an entry
 //! - [`mod@reader`], [`mod@writer`]: tar bytes to entries and back
-//! - [`mod@apply`]: tar bytes to files
+//! - [`mod@apply`], [`mod@diff`]: tar bytes to files and back
 //! - [`stored`], [`import`]: layers in the store: made here, opened, taken in from elsewhere
 //! - [`codec`], [`form`]: how they travel
 //! - [`root`]: what a stack of layers looks like from above, without unpacking it
@@ -16,6 +16,7 @@ pub mod apply;
 pub(crate) mod beneath;
 mod block;
 pub mod codec;
+pub mod diff;
 mod disk;
 pub mod form;
 pub mod import;
@@ -34,6 +35,7 @@ use crate::digest::{Algorithm, Digest};
 
 pub use apply::{ApplyError, ApplyOptions, Owners, apply};
 pub use codec::{Codec, DecodeError};
+pub use diff::{DiffError, DiffOptions, TreeKind, XattrChoice, diff};
 pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};

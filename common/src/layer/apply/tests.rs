@@ -3,9 +3,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, readlinkat};
+use rustix::fs::CWD;
 
 use super::*;
+use crate::layer::beneath::testing::{listing, open_folder};
 use crate::layer::testing::TarBytes;
 use crate::snapshot::{Overlay, Upper, mount_detached};
 
@@ -18,54 +19,6 @@ fn is_root() -> bool {
         eprintln!("skipped: not root");
     }
     root
-}
-
-fn open_folder(path: &Path) -> OwnedFd {
-    openat(CWD, path, FOLDER, Mode::empty()).unwrap()
-}
-
-/// A line for everything below `root`: type, mode, owner, time, path, and what it holds.
-fn listing(root: BorrowedFd<'_>) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut left = vec![Vec::new()];
-    while let Some(path) = left.pop() {
-        let folder = beneath::open(root, &path, FOLDER).unwrap();
-        let found = names(folder.as_fd()).unwrap();
-        for name in &found {
-            let at = join(&path, name);
-            let stat = statat(&folder, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            let (sort, holds) = match kind {
-                FileType::Directory => ('d', String::new()),
-                FileType::RegularFile => {
-                    let mut text = String::new();
-                    let fd = openat(&folder, &name[..], OFlags::RDONLY, Mode::empty()).unwrap();
-                    File::from(fd).take(40).read_to_string(&mut text).unwrap();
-                    ('f', format!(" = {text}"))
-                }
-                FileType::Symlink => {
-                    let target = readlinkat(&folder, &name[..], Vec::new()).unwrap();
-                    ('l', format!(" -> {}", target.to_str().unwrap()))
-                }
-                FileType::CharacterDevice => ('c', format!(" {:#x}", stat.st_rdev)),
-                FileType::Fifo => ('p', String::new()),
-                other => panic!("{other:?}"),
-            };
-            let (mode, owner) = (stat.st_mode & 0o7777, (stat.st_uid, stat.st_gid));
-            lines.push(format!(
-                "{sort} {mode:o} {}:{} {} {}{holds}",
-                owner.0,
-                owner.1,
-                stat.st_mtime,
-                shown(&at)
-            ));
-            if kind == FileType::Directory {
-                left.push(at);
-            }
-        }
-    }
-    lines.sort_by(|a, b| a.split(' ').nth(4).cmp(&b.split(' ').nth(4)));
-    lines
 }
 
 /// Unpacks layers as a plain folder on top of each other.
