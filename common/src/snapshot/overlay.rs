@@ -26,11 +26,12 @@ use rustix::mount::{
 };
 
 use super::ids;
+use crate::store::StoreError;
 
 /// The folders that make one merged tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
-    /// Folders that are only read, topmost first; at least one.
+    /// Folders that are only read, topmost first. With none, the upper folder is the whole tree.
     pub lowers: Vec<PathBuf>,
     /// Where changes go, and a folder for the kernel's use on the same file system; without it the mount is read-only.
     pub upper: Option<Upper>,
@@ -77,6 +78,11 @@ pub enum MountError {
 /// When a folder cannot be opened, or overlayfs is not to be had here; [`probe`] tells the second beforehand.
 pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, MountError> {
     let opened = Opened::new(overlay)?;
+    if let ([], Some((tree, ..))) = (&opened.lowers[..], &opened.upper) {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        return open_tree(tree, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
+            .map_err(|errno| Refused { step: "open_tree".into(), errno }.error(0));
+    }
     let mut result = Err(Refused { step: "lowerdir+".into(), errno: Errno::INVAL });
     for way in [Way::Descriptors, Way::Names, Way::Classic] {
         result = opened.mount(way);
@@ -95,10 +101,9 @@ pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, MountError> {
 /// # Errors
 /// The reason why it does not work.
 pub fn probe(scratch: &Path) -> Result<(), ProbeError> {
-    let io = |source| ProbeError::Io { path: scratch.to_path_buf(), source };
     let path = |name: &str| scratch.join(name);
     for name in ["lower", "lower/gone", "lower/again", "upper", "work"] {
-        std::fs::create_dir(path(name)).map_err(io)?;
+        std::fs::create_dir(path(name)).map_err(StoreError::io("make", &path(name)))?;
     }
     let upper = Upper { tree: path("upper"), work: path("work"), volatile: true };
     let root = mount_detached(&Overlay { lowers: vec![path("lower")], upper: Some(upper) })?;
@@ -135,13 +140,8 @@ pub enum ProbeError {
     #[error("overlayfs records no replaced folders on this file system")]
     Opaque(#[source] Option<io::Error>),
     /// The place for the attempt could not be made.
-    #[error("cannot try overlayfs in {}", path.display())]
-    Io {
-        /// The folder that was given.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// How layers are named to the kernel, newest first.
