@@ -1,9 +1,7 @@
 use std::fs::File;
 use std::io::{self, Write};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-
-use rustix::fs::Advice;
+use std::thread::{self, JoinHandle};
 
 use crate::digest::{Digest, Hasher};
 
@@ -12,7 +10,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// Pieces from this size on are hashed on a thread of their own while they are written.
 const PARALLEL_BYTES: usize = 256 * 1024;
 /// Write-back to the disk is started whenever this much has come.
-const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+const WRITE_BACK_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A file that grows at its end and is hashed meanwhile, in one pass.
 #[derive(Debug)]
@@ -21,16 +19,16 @@ pub(super) struct HashedFile {
     hasher: Hasher,
     /// How much of the file is written and hashed.
     written_bytes: u64,
-    /// Up to where write-back was started.
-    started_bytes: u64,
     /// What came after that.
     pending: Vec<u8>,
+    write_back: WriteBack,
 }
 
 impl HashedFile {
     /// Goes on after `size_bytes` bytes of `file`, which `hasher` has seen.
     pub(super) fn new(file: File, hasher: Hasher, size_bytes: u64) -> Self {
-        HashedFile { file, hasher, written_bytes: size_bytes, started_bytes: size_bytes, pending: Vec::new() }
+        let write_back = WriteBack { started_bytes: size_bytes, running: None };
+        HashedFile { file, hasher, written_bytes: size_bytes, pending: Vec::new(), write_back }
     }
 
     /// How many bytes there are, those not yet written included.
@@ -75,7 +73,7 @@ impl HashedFile {
             hasher.update(bytes);
             file.write_all_at(bytes, offset)
         } else {
-            std::thread::scope(|scope| {
+            thread::scope(|scope| {
                 scope.spawn(|| hasher.update(bytes));
                 file.write_all_at(bytes, offset)
             })
@@ -87,26 +85,14 @@ impl HashedFile {
         }
         self.hasher = hasher;
         self.written_bytes += bytes.len() as u64;
-        self.start_write_back();
-        Ok(())
+        self.write_back.go_on(&self.file, self.written_bytes)
     }
 
-    /// Lets the disk begin while bytes still arrive, so that the final fsync finds little to do. Linux starts
-    /// write-back of a range's dirty pages when told that it is not needed; dirty pages stay cached.
-    fn start_write_back(&mut self) {
-        let length = self.written_bytes - self.started_bytes;
-        if length >= WRITE_BACK_BYTES {
-            let advice = rustix::fs::fadvise(
-                &self.file,
-                self.started_bytes,
-                NonZeroU64::new(length),
-                Advice::DontNeed,
-            );
-            if let Err(error) = advice {
-                tracing::debug!(%error, "cannot start write-back early");
-            }
-            self.started_bytes = self.written_bytes;
-        }
+    /// The file, all of it written. Its bytes reach the disk by an fsync that is the caller's.
+    pub(super) fn file(&mut self) -> io::Result<&File> {
+        self.write_pending()?;
+        self.write_back.end()?;
+        Ok(&self.file)
     }
 
     /// The state of the digest over all that is written.
@@ -114,15 +100,10 @@ impl HashedFile {
         &self.hasher
     }
 
-    /// Writes what is gathered; the file, the digest of it all and the length in bytes.
-    pub(super) fn finish(mut self) -> io::Result<(File, Digest, u64)> {
-        self.write_pending()?;
-        Ok((self.file, self.hasher.finish(), self.written_bytes))
-    }
-
-    /// The file itself.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// Writes what is gathered; the digest of it all.
+    pub(super) fn finish(mut self) -> io::Result<Digest> {
+        self.file()?;
+        Ok(self.hasher.finish())
     }
 }
 
@@ -134,5 +115,41 @@ impl Write for HashedFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.write_pending()
+    }
+}
+
+/// Lets the disk begin while bytes still arrive, so that the final fsync finds little to do.
+///
+/// The kernel tells an error of write-back to one caller only: if it is told here, the final fsync would succeed. So it
+/// is kept and passed on.
+#[derive(Debug)]
+struct WriteBack {
+    /// Up to where it was started.
+    started_bytes: u64,
+    running: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl WriteBack {
+    /// Starts another round if enough bytes have come since the last one and that one has ended.
+    fn go_on(&mut self, file: &File, written_bytes: u64) -> io::Result<()> {
+        let due = written_bytes - self.started_bytes >= WRITE_BACK_BYTES;
+        if !due || self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+            return Ok(());
+        }
+        self.end()?;
+        let file = file.try_clone()?;
+        self.started_bytes = written_bytes;
+        // Where there is no thread to be had, all is written at the end.
+        self.running = thread::Builder::new().spawn(move || file.sync_data()).ok();
+        Ok(())
+    }
+
+    /// Waits for what was started.
+    fn end(&mut self) -> io::Result<()> {
+        match self.running.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(synced)) => synced,
+            Some(Err(_panic)) => Err(io::Error::other("the thread that writes to the disk has panicked")),
+        }
     }
 }

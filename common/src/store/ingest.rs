@@ -100,8 +100,7 @@ impl Ingest {
 }
 
 fn finish(bytes: HashedFile, temporary: &Temporary) -> Result<Digest, StoreError> {
-    let (_, digest, _) = bytes.finish().map_err(StoreError::io("write", temporary.path()))?;
-    Ok(digest)
+    bytes.finish().map_err(StoreError::io("write", temporary.path()))
 }
 
 impl Write for Ingest {

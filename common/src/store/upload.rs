@@ -276,14 +276,15 @@ impl Upload {
     /// [`CommitError::DigestMismatch`] when the bytes are others.
     pub fn finish(mut self, expected: &Digest) -> Result<u64, CommitError> {
         let path = self.folder.join(DATA);
-        self.data.write_pending().map_err(StoreError::io("write", &path))?;
+        self.data.file().map_err(StoreError::io("write", &path))?;
         self.over = true;
         let size_bytes = self.data.size_bytes();
         let actual = self.digest(expected.algorithm())?;
         if actual != *expected {
             return Err(CommitError::DigestMismatch { expected: expected.clone(), actual, size_bytes });
         }
-        disk::persist(self.data.file(), &path, &self.store.paths().blob(expected), BLOB_MODE)?;
+        let file = self.data.file().map_err(StoreError::io("write", &path))?;
+        disk::persist(file, &path, &self.store.paths().blob(expected), BLOB_MODE)?;
         Ok(size_bytes)
     }
 
@@ -305,7 +306,7 @@ impl Upload {
 
     /// Remembers how far the session has come.
     fn save(&mut self) -> Result<(), StoreError> {
-        self.data.write_pending().map_err(StoreError::io("write", &self.folder.join(DATA)))?;
+        self.data.file().map_err(StoreError::io("write", &self.folder.join(DATA)))?;
         let state = UploadFile {
             version: VERSION,
             repository: self.options.repository.clone(),

@@ -99,12 +99,9 @@ impl Check<'_> {
                 subject: subject.clone(),
             });
         }
-        for Child { descriptor, is_manifest } in self.children(manifest, Some(&link.media_type)) {
+        for Child { descriptor, .. } in self.children(manifest, Some(&link.media_type)) {
             let child = &descriptor.digest;
-            let known = match is_manifest {
-                true => repository.paths().manifest(child).exists(),
-                false => repository.has_ref(child)?,
-            };
+            let known = repository.paths().manifest(child).exists() || repository.has_ref(child)?;
             self.reached.insert(child.clone());
             if known {
                 self.need(&holder, child, Some(descriptor.size), still_linked)?;
