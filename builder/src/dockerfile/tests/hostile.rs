@@ -88,7 +88,7 @@ fn exercise(bytes: &[u8]) {
         }
     };
     drop(file.check(0..file.stages.len()));
-    let lookup = |name: &str| (name.len() % 2 == 0).then(|| format!("{name}/*"));
+    let lookup = |name: &str| name.len().is_multiple_of(2).then(|| format!("{name}/*"));
     let mut expander = Expander::new(file.directives.escape, &lookup);
     for stage in &file.stages {
         let text = file.source.text();
