@@ -272,6 +272,7 @@ pub(crate) mod testing {
                         ('l', format!(" -> {}", target.to_str().unwrap()))
                     }
                     FileType::CharacterDevice => ('c', format!(" {:#x}", stat.st_rdev)),
+                    FileType::BlockDevice => ('b', format!(" {:#x}", stat.st_rdev)),
                     FileType::Fifo => ('p', String::new()),
                     other => panic!("{other:?}"),
                 };

@@ -9,6 +9,9 @@ use crate::layer::beneath::testing::listing;
 use crate::layer::stored::{CreateOptions, StoredLayer, create, index, read_tar};
 use crate::layer::{Entry, Header, Kind};
 
+mod foreign;
+mod processes;
+
 /// A store in a folder of its own.
 struct World {
     _folder: tempfile::TempDir,
