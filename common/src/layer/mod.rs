@@ -7,7 +7,7 @@
 //! - [`mod@reader`], [`mod@writer`]: tar bytes to entries and back
 //! - [`mod@apply`], [`mod@diff`]: tar bytes to files and back
 //! - [`stored`], [`import`]: layers in the store: made here, opened, taken in from elsewhere
-//! - [`codec`], [`form`]: how they travel
+//! - [`codec`], [`form`], [`mod@encode`]: how they travel
 //! - [`root`]: what a stack of layers looks like from above, without unpacking it
 //!
 //! Only this module knows both tar and file systems.
@@ -16,8 +16,10 @@ pub mod apply;
 pub(crate) mod beneath;
 mod block;
 pub mod codec;
+mod cut;
 pub mod diff;
 mod disk;
+pub mod encode;
 pub mod form;
 pub mod import;
 pub mod index;
@@ -36,6 +38,7 @@ use crate::digest::{Algorithm, Digest};
 pub use apply::{ApplyError, ApplyOptions, Owners, apply};
 pub use codec::{Codec, DecodeError};
 pub use diff::{DiffError, DiffOptions, TreeKind, XattrChoice, diff};
+pub use encode::{EncodeOptions, encode};
 pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};

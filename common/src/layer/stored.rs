@@ -48,6 +48,9 @@ pub enum LayerError {
     /// It cannot be decompressed.
     #[error("cannot decompress layer")]
     Decompress(#[source] io::Error),
+    /// It cannot be compressed.
+    #[error("cannot compress layer")]
+    Compress(#[source] io::Error),
     /// A compression of another kind, or a bomb.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -90,6 +93,11 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// What went wrong in a [`TarStream`], seen through the [`io::Error`] it came in.
+    pub(super) fn from_tar_stream(error: io::Error) -> Self {
+        error.downcast::<LayerError>().unwrap_or_else(LayerError::decompress)
+    }
+
     /// What went wrong in a decoder, seen through the [`io::Error`] it came in.
     pub(super) fn decompress(error: io::Error) -> Self {
         match error.downcast::<DecodeError>() {
@@ -288,9 +296,7 @@ fn copy(input: &mut impl Read, out: &mut File, path: &Path) -> Result<(), LayerE
         match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(n) => out.write_all(&buffer[..n]).map_err(StoreError::io("write", path))?,
-            Err(error) => {
-                return Err(error.downcast::<LayerError>().unwrap_or_else(LayerError::decompress));
-            }
+            Err(error) => return Err(LayerError::from_tar_stream(error)),
         }
     }
 }
@@ -313,6 +319,13 @@ fn form_names(store: &Store, diff_id: &Digest) -> Result<Vec<String>, LayerError
     let mut names = absent_is_none(list()).map_err(StoreError::io("list", &folder))?.unwrap_or_default();
     names.sort_by_key(|name| (name.starts_with(FOREIGN), name.clone()));
     Ok(names)
+}
+
+/// The layer that `diff_id` is a new version of.
+pub(super) fn previous(store: &Store, diff_id: &Digest) -> Result<Option<Digest>, LayerError> {
+    let bytes = read_if_there(&store.paths().layer(diff_id).join(PREVIOUS))?.unwrap_or_default();
+    // a hint: what cannot be read gives none
+    Ok(str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok()))
 }
 
 const PREVIOUS: &str = "previous";
