@@ -1,7 +1,6 @@
 use std::path::Path;
 
 use super::Store;
-use super::disk;
 use super::error::StoreError;
 use super::paths::{MANIFESTS, TAGS};
 use crate::reference::{Repository, RepositoryPath};
@@ -16,7 +15,7 @@ impl Store {
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<Vec<RepositoryPath>, StoreError> {
-        let names = repositories(&self.paths().served_repositories(), after, limit)?;
+        let names = repositories(self, &self.paths().served_repositories(), after, limit)?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -25,7 +24,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when a folder cannot be read.
     pub fn local_repositories(&self) -> Result<Vec<Repository>, StoreError> {
-        let names = repositories(&self.paths().local_repositories(), None, None)?;
+        let names = repositories(self, &self.paths().local_repositories(), None, None)?;
         let parse = |name: &String| {
             let (host, path) = name.split_once('/')?;
             Repository::new(host, path.parse().ok()?).ok()
@@ -35,15 +34,25 @@ impl Store {
 }
 
 /// Names of the repositories below `root`, in the order of their bytes.
-fn repositories(root: &Path, after: Option<&str>, limit: Option<usize>) -> Result<Vec<String>, StoreError> {
-    let mut catalog =
-        Catalog { after: after.unwrap_or_default(), limit: limit.unwrap_or(usize::MAX), found: Vec::new() };
-    let folder = Folder::read(root)?;
+fn repositories(
+    store: &Store,
+    root: &Path,
+    after: Option<&str>,
+    limit: Option<usize>,
+) -> Result<Vec<String>, StoreError> {
+    let mut catalog = Catalog {
+        store,
+        after: after.unwrap_or_default(),
+        limit: limit.unwrap_or(usize::MAX),
+        found: Vec::new(),
+    };
+    let folder = catalog.read(root)?;
     catalog.walk(root, "", folder.children)?;
     Ok(catalog.found)
 }
 
 struct Catalog<'a> {
+    store: &'a Store,
     after: &'a str,
     limit: usize,
     found: Vec<String>,
@@ -55,15 +64,6 @@ struct Folder {
     children: Vec<String>,
 }
 
-impl Folder {
-    fn read(path: &Path) -> Result<Folder, StoreError> {
-        let names = disk::names(path, None, None)?;
-        let is_repository = names.iter().any(|name| name == TAGS || name == MANIFESTS);
-        let children = names.into_iter().filter(|name| !name.starts_with('_')).collect();
-        Ok(Folder { is_repository, children })
-    }
-}
-
 /// A step of the walk: a folder itself, or what is below it. `a-b` comes between `a` and `a/b`, so these are two.
 struct Step {
     /// What the names that come from this step begin with: `a` or `a/`.
@@ -73,6 +73,13 @@ struct Step {
 }
 
 impl Catalog<'_> {
+    fn read(&self, folder: &Path) -> Result<Folder, StoreError> {
+        let names = self.store.listings().names(folder, None, None)?;
+        let is_repository = names.iter().any(|name| name == TAGS || name == MANIFESTS);
+        let children = names.into_iter().filter(|name| !name.starts_with('_')).collect();
+        Ok(Folder { is_repository, children })
+    }
+
     /// Finds the repositories below the folder `path`, whose names begin with `prefix`.
     fn walk(&mut self, path: &Path, prefix: &str, children: Vec<String>) -> Result<(), StoreError> {
         let mut steps: Vec<Step> = Vec::with_capacity(children.len() * 2);
@@ -94,11 +101,11 @@ impl Catalog<'_> {
                 }
                 let below = match seen[child].take() {
                     Some(below) => below,
-                    None => Folder::read(&folder)?.children,
+                    None => self.read(&folder)?.children,
                 };
                 self.walk(&folder, &key, below)?;
             } else if key.as_str() > self.after {
-                let Folder { is_repository, children } = Folder::read(&folder)?;
+                let Folder { is_repository, children } = self.read(&folder)?;
                 seen[child] = Some(children);
                 if is_repository {
                     self.found.push(key);

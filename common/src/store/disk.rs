@@ -2,12 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, RawDir};
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,48 +67,6 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
-
-/// The names in a folder after `after`, sorted by bytes, at most `limit`; none when there is no folder.
-///
-/// The whole folder is read, for no file system gives names in order, but only `limit` names are sorted and copied.
-/// Names that are not UTF-8 come with replacement characters: nothing in the store has such a name.
-pub(super) fn names(
-    folder: &Path,
-    after: Option<&str>,
-    limit: Option<usize>,
-) -> Result<Vec<String>, StoreError> {
-    let fd =
-        match rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-            result => result.map_err(StoreError::errno("open", folder))?,
-        };
-    let after = after.map(str::as_bytes);
-    // All names one behind the other: one allocation for thousands of them.
-    let mut bytes: Vec<u8> = Vec::new();
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    let mut buffer = Vec::with_capacity(LISTING_BYTES);
-    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry.map_err(StoreError::errno("list", folder))?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." && after.is_none_or(|after| name > after) {
-            ranges.push(bytes.len()..bytes.len() + name.len());
-            bytes.extend_from_slice(name);
-        }
-    }
-    let order = |a: &Range<usize>, b: &Range<usize>| bytes[a.clone()].cmp(&bytes[b.clone()]);
-    if let Some(limit) = limit.filter(|limit| *limit < ranges.len()) {
-        if limit > 0 {
-            ranges.select_nth_unstable_by(limit - 1, order);
-        }
-        ranges.truncate(limit);
-    }
-    ranges.sort_unstable_by(order);
-    Ok(ranges.into_iter().map(|range| String::from_utf8_lossy(&bytes[range]).into_owned()).collect())
-}
-
-/// So much of a folder is read at once: some hundred names.
-const LISTING_BYTES: usize = 32 * 1024;
 
 /// An exclusive lock on a folder or file, held until dropped. It vanishes with the process.
 #[derive(Debug)]

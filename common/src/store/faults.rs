@@ -197,7 +197,7 @@ fn a_store_whose_writer_is_killed_two_hundred_times_is_sound() {
     }
     assert!(pushed > 100, "only {pushed} pushes were acknowledged");
     let store = Store::open(&root).unwrap();
-    assert_eq!(disk::names(&store.paths().ingest(), None, None).unwrap(), [""; 0]);
+    assert_eq!(listing::names(&store.paths().ingest(), None, None).unwrap(), [""; 0]);
 }
 
 /// Waits without giving up the CPU: the moment of the kill is what matters.

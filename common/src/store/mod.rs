@@ -68,6 +68,7 @@ mod hashed_file;
 mod image;
 mod ingest;
 mod lease;
+mod listing;
 mod paths;
 #[cfg(test)]
 mod properties;
@@ -80,6 +81,8 @@ mod tag;
 #[cfg(test)]
 mod tests;
 mod upload;
+
+use listing::Listings;
 
 pub use age::RENEWAL;
 pub use blob::{Blob, VerifiedReader};
@@ -109,6 +112,7 @@ struct Inner {
     paths: Paths,
     /// Folders whose own name is known to be on the disk.
     durable_folders: Mutex<HashSet<PathBuf>>,
+    listings: Listings,
 }
 
 impl Store {
@@ -120,8 +124,8 @@ impl Store {
     /// be made or read.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         let paths = Paths::new(root);
-        let durable_folders = Mutex::default();
-        let store = Store(Arc::new(Inner { paths, durable_folders }));
+        let inner = Inner { paths, durable_folders: Mutex::default(), listings: Listings::default() };
+        let store = Store(Arc::new(inner));
         if !store.check_format()? {
             store.initialize()?;
         }
@@ -194,6 +198,10 @@ impl Store {
             tracing::info!(store = %self.root().display(), swept, "removed what dead processes left");
         }
         Ok(())
+    }
+
+    fn listings(&self) -> &Listings {
+        &self.0.listings
     }
 
     fn durable_folders(&self) -> MutexGuard<'_, HashSet<PathBuf>> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
+use super::listing;
 use super::paths::{RepositoryPaths, from_flat};
 use super::tag::{LocalTag, ServedTag, TagRecord};
 use crate::digest::{Algorithm, Digest};
@@ -68,7 +69,7 @@ impl<N, T: TagRecord> Repository<N, T> {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn tags(&self, after: Option<&str>, limit: Option<usize>) -> Result<Vec<Tag>, StoreError> {
-        let names = disk::names(&self.paths.tags(), after, limit)?;
+        let names = self.store.listings().names(&self.paths.tags(), after, limit)?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -264,7 +265,7 @@ impl ServedRepository {
         let folder = self.paths.referrers(subject);
         let after = after.map(super::paths::flat);
         let mut referrers = Vec::new();
-        for name in disk::names(&folder, after.as_deref(), limit)? {
+        for name in self.store.listings().names(&folder, after.as_deref(), limit)? {
             // Gone since it was listed: no longer a referrer.
             let file: Option<ReferrerFile> = disk::read_record(&folder.join(name), REFERRER_VERSION)?;
             referrers.extend(file.map(|file| file.descriptor));
@@ -277,7 +278,7 @@ impl ServedRepository {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn referrer_digests(&self, subject: &Digest) -> Result<Vec<Digest>, StoreError> {
-        let names = disk::names(&self.paths.referrers(subject), None, None)?;
+        let names = listing::names(&self.paths.referrers(subject), None, None)?;
         Ok(names.iter().filter_map(|name| from_flat(name)).collect())
     }
 
@@ -337,7 +338,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn ref_holders(&self, digest: &Digest) -> Result<Vec<RepositoryPath>, StoreError> {
-        let names = disk::names(&self.paths().refs_of(digest), None, None)?;
+        let names = listing::names(&self.paths().refs_of(digest), None, None)?;
         Ok(names.iter().filter_map(|name| name.replace(':', "/").parse().ok()).collect())
     }
 }
@@ -346,7 +347,7 @@ impl Store {
 pub(super) fn digests_in(folder: &Path) -> Result<Vec<Digest>, StoreError> {
     let mut digests = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        for name in disk::names(&folder.join(algorithm.as_str()), None, None)? {
+        for name in listing::names(&folder.join(algorithm.as_str()), None, None)? {
             digests.extend(Digest::new(algorithm, &name));
         }
     }

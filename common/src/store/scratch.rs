@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
+use super::listing;
 
 /// A folder in `ingest/` for things that are made of several files and renamed into their place when they are
 /// complete. What is left in it is removed when it is dropped, or by the next process that opens the store.
@@ -27,7 +28,7 @@ impl Store {
     pub(super) fn sweep_ingest(&self) -> Result<usize, StoreError> {
         let folder = self.paths().ingest();
         let mut swept = 0;
-        for id in disk::names(&folder, None, None)? {
+        for id in listing::names(&folder, None, None)? {
             let path = folder.join(id);
             match sweep(&path) {
                 Ok(removed) => swept += usize::from(removed),

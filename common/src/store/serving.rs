@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
+use super::listing;
 
 /// Where a server of this store can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Store {
     /// [`StoreError`] when a record cannot be read.
     pub fn servers(&self) -> Result<Vec<Server>, StoreError> {
         let mut servers = Vec::new();
-        for id in disk::names(&self.paths().serving(), None, None)? {
+        for id in listing::names(&self.paths().serving(), None, None)? {
             let path = self.paths().serving().join(id);
             let file = disk::absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?;
             let Some(file) = file else { continue };

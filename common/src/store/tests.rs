@@ -14,7 +14,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    disk::names(folder, None, None).unwrap()
+    listing::names(folder, None, None).unwrap()
 }
 
 fn link(subject: Option<Digest>) -> ManifestLink {

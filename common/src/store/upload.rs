@@ -12,6 +12,7 @@ use super::disk::{self, Lock};
 use super::error::{CommitError, StoreError};
 use super::hashed_file::HashedFile;
 use super::ingest::BLOB_MODE;
+use super::listing;
 use crate::digest::{Algorithm, Digest, Hasher, Hashing};
 use crate::reference::RepositoryPath;
 
@@ -175,7 +176,7 @@ impl Store {
     /// [`StoreError::Io`] when one cannot be removed.
     pub fn sweep_uploads(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
-        for id in disk::names(&self.paths().uploads(), None, None)? {
+        for id in listing::names(&self.paths().uploads(), None, None)? {
             let Ok(id) = id.parse::<UploadId>() else { continue };
             if self.read_upload(&id).is_ok_and(|state| state.is_some()) {
                 continue;

@@ -8,6 +8,7 @@ use crate::oci::{self, Descriptor, ImageConfig, ManifestOrIndex, media_type};
 use crate::reference::{Reference, RepositoryPath, Tag};
 use crate::store::disk;
 use crate::store::error::{ReadError, StoreError};
+use crate::store::listing;
 use crate::store::paths::from_flat;
 use crate::store::{ManifestLink, ServedRepository, UploadId};
 
@@ -22,7 +23,7 @@ impl Check<'_> {
     pub(super) fn unfinished(&mut self) -> Result<(), StoreError> {
         let ingest = self.store.paths().ingest();
         let mut count = 0;
-        for id in disk::names(&ingest, None, None)? {
+        for id in listing::names(&ingest, None, None)? {
             let path = ingest.join(id);
             match disk::is_held(&path) {
                 Ok(Some(true)) => count += 1,
@@ -211,7 +212,7 @@ impl Check<'_> {
         if self.store.paths().layer_tar(diff_id).exists() {
             return Ok(true);
         }
-        for codec in disk::names(&forms, None, None)? {
+        for codec in listing::names(&forms, None, None)? {
             if let Some(Ok(form)) = read_form(&forms.join(codec))?
                 && self.store.blob_size(&form.blob.digest)?.is_some()
             {
@@ -226,7 +227,7 @@ impl Check<'_> {
         for (diff_id, _) in self.fanned_out(&self.store.paths().layers())? {
             self.report.layers += 1;
             let forms = self.store.paths().layer_forms(&diff_id);
-            for codec in disk::names(&forms, None, None)? {
+            for codec in listing::names(&forms, None, None)? {
                 let path = forms.join(codec);
                 match read_form(&path)? {
                     Some(Ok(form)) => {
@@ -329,7 +330,7 @@ impl Check<'_> {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut known = Vec::new();
-        for name in disk::names(folder, None, None)? {
+        for name in listing::names(folder, None, None)? {
             match parse(&name) {
                 Some(value) => known.push(value),
                 None => self.report.faults.push(Fault::Foreign { path: folder.join(name) }),
