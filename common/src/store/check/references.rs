@@ -1,9 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::{Check, Fault, Holder, Note};
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, hex};
 use crate::oci::{self, Descriptor, ImageConfig, ManifestOrIndex, media_type};
 use crate::reference::{Reference, RepositoryPath, Tag};
 use crate::store::disk;
@@ -12,10 +10,11 @@ use crate::store::listing;
 use crate::store::paths::from_flat;
 use crate::store::{ManifestLink, ServedRepository, UploadId};
 
-/// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`; what follows is the business of layers.
-#[derive(Deserialize)]
+/// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`, which `common::layer::form` draws; what follows is the
+/// business of layers.
 struct LayerForm {
-    blob: Descriptor,
+    blob: Digest,
+    size_bytes: u64,
 }
 
 impl Check<'_> {
@@ -214,7 +213,7 @@ impl Check<'_> {
         }
         for codec in listing::names(&forms, None, None)? {
             if let Some(Ok(form)) = read_form(&forms.join(codec))?
-                && self.store.blob_size(&form.blob.digest)?.is_some()
+                && self.store.blob_size(&form.blob)?.is_some()
             {
                 return Ok(true);
             }
@@ -232,7 +231,7 @@ impl Check<'_> {
                 match read_form(&path)? {
                     Some(Ok(form)) => {
                         let holder = Holder::Layer(diff_id.clone());
-                        self.need(&holder, &form.blob.digest, Some(form.blob.size), || path.exists())?;
+                        self.need(&holder, &form.blob, Some(form.size_bytes), || path.exists())?;
                     }
                     Some(Err(source)) => {
                         self.report.faults.push(Fault::Unreadable(StoreError::Damaged { path, source }));
@@ -378,5 +377,28 @@ struct Child {
 }
 
 fn read_form(path: &Path) -> Result<Option<Result<LayerForm, serde_json::Error>>, StoreError> {
-    Ok(disk::read(path)?.map(|bytes| serde_json::from_slice(&bytes)))
+    let malformed = || <serde_json::Error as serde::de::Error>::custom("not the table of a layer's form");
+    Ok(disk::read(path)?.map(|bytes| parse_form(&bytes).ok_or_else(malformed)))
+}
+
+/// Magic, version and codec, then the blob's algorithm, digest and length, a LEB128 number.
+fn parse_form(bytes: &[u8]) -> Option<LayerForm> {
+    let (_version, rest) = bytes.strip_prefix(b"gantryLF")?.split_first()?;
+    let (_codec, rest) = rest.split_first()?;
+    let (algorithm, rest) = rest.split_first()?;
+    let algorithm = match algorithm {
+        0 => Algorithm::Sha256,
+        1 => Algorithm::Sha512,
+        _ => return None,
+    };
+    let (digest, rest) = rest.split_at_checked(algorithm.hex_len() / 2)?;
+    let blob = Digest::new(algorithm, &hex(digest)).ok()?;
+    let mut size_bytes = 0u64;
+    for (at, byte) in rest.iter().enumerate().take(10) {
+        size_bytes |= u64::from(byte & 0x7f).checked_shl(7 * at as u32)?;
+        if byte & 0x80 == 0 {
+            return Some(LayerForm { blob, size_bytes });
+        }
+    }
+    None
 }
