@@ -7,8 +7,12 @@
 //! - [`record`]: an image's place in the store
 //! - [`mod@import`]: a root file system becomes an image
 //! - [`archive`]: several images in one file
+//! - [`mod@pull`]: images from a registry
 
 pub mod archive;
 pub mod import;
 pub mod names;
+pub mod pull;
 pub mod record;
+#[cfg(test)]
+mod testing;

@@ -377,3 +377,15 @@ pub(crate) fn client_knowing(
     inner.names.known = names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
     Client(Arc::new(inner))
 }
+
+/// Bytes without a pattern that a mistake in offsets could hide in.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::testing::{Server, client_with};
+use super::testing::{Server, client_with, noise};
 use super::{Client, ClientOptions};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, media_type};
@@ -23,18 +23,6 @@ fn repository(host: &str) -> Repository {
 
 fn blob_of(bytes: &[u8]) -> Descriptor {
     Descriptor::of(media_type::OCI_LAYER, bytes)
-}
-
-/// Bytes without a pattern that a mistake in offsets could hide in.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 /// A folder with docker's files.
