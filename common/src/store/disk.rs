@@ -100,6 +100,12 @@ impl Lock {
             Err(errno) => Err(errno.into()),
         }
     }
+
+    /// Gives up what [`Lock::try_on`] took, for all copies of the descriptor at once.
+    pub(super) fn release(file: &File) {
+        // Closing it is what remains if this fails.
+        let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+    }
 }
 
 /// Makes a new empty folder `parent/<random id>` and locks it; the folder, its name and the lock.

@@ -78,8 +78,7 @@ pub struct Upload {
     options: UploadOptions,
     folder: PathBuf,
     data: HashedFile,
-    /// Released last.
-    _lock: File,
+    lock: File,
     over: bool,
 }
 
@@ -133,7 +132,7 @@ impl Store {
         let data = open_data(&folder)?;
         let data = HashedFile::new(data, options.algorithm.hasher(), 0);
         let store = self.clone();
-        let mut upload = Upload { store, id, options, folder, data, _lock: lock, over: false };
+        let mut upload = Upload { store, id, options, folder, data, lock, over: false };
         upload.save()?;
         Ok(upload)
     }
@@ -158,7 +157,7 @@ impl Store {
         file.set_len(offset).map_err(StoreError::io("truncate", &folder.join(DATA)))?;
         let data = HashedFile::new(file, hasher, offset);
         let (store, id) = (self.clone(), id.clone());
-        Ok(Upload { store, id, options, folder, data, _lock: lock, over: false })
+        Ok(Upload { store, id, options, folder, data, lock, over: false })
     }
 
     /// Looks at a session, held or not; `None` when there is none, or it has expired.
@@ -332,5 +331,7 @@ impl Drop for Upload {
         if let Err(error) = result {
             tracing::warn!(upload = %self.id, %error, "cannot leave an upload session in order");
         }
+        // Closing is not enough: a process that another thread is just starting has a copy of the descriptor.
+        Lock::release(&self.lock);
     }
 }
