@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 use crate::error::Error;
 
@@ -29,7 +30,7 @@ enum Message {
     End,
 }
 
-impl Iterator for &mut Chunks {
+impl Iterator for Chunks {
     type Item = Bytes;
 
     /// The next bytes, or nothing when the body ended or was cut; see [`Chunks::whole`].
@@ -52,67 +53,102 @@ impl Chunks {
     }
 }
 
-/// Hands `body` to `write` on a thread of its own and answers with what that says. A body that is silent for `idle` is
-/// given up.
-pub(crate) async fn intake<T: Send + 'static>(
-    body: Body,
-    idle: Duration,
-    write: impl FnOnce(&mut Chunks) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let (sender, receiver) = mpsc::channel(DEPTH);
-    let writer = tokio::task::spawn_blocking(move || write(&mut Chunks { receiver, ended: false }));
-    let sent = forward(body, idle, sender).await;
-    let written = match writer.await {
-        Ok(written) => written,
-        Err(panicked) => Err(Error::Internal(Box::new(panicked))),
-    };
-    match (sent, written) {
-        // The writer reports a cut as such; why it was cut is known here.
-        (Err(sending), Err(Error::BodyCut)) => Err(sending),
-        (_, written) => written,
-    }
+/// The way in of one server.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    /// How long a body may be silent.
+    pub(crate) idle: Duration,
+    writers: Semaphore,
 }
 
-async fn forward(mut body: Body, idle: Duration, sender: mpsc::Sender<Message>) -> Result<(), Error> {
-    loop {
-        let frame = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| Error::BodyIdle { seconds: idle.as_secs() })?;
-        let message = match frame {
-            None => Message::End,
-            Some(Err(_)) => return Err(Error::BodyCut),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => Message::Data(data),
-                Err(_trailers) => continue,
-            },
+/// Bodies that are written at once; more wait. Each takes a thread for as long as its client takes, and tokio has 512:
+/// the other half is for requests that are short.
+const WRITERS: usize = 256;
+
+impl Intake {
+    pub(crate) fn new(idle: Duration) -> Self {
+        Intake { idle, writers: Semaphore::new(WRITERS) }
+    }
+
+    /// Hands `body` to `write` on a thread of its own and answers with what that says.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        body: &mut Body,
+        write: impl FnOnce(&mut Chunks) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _permit = self.writers.acquire().await.expect("never closed");
+        let (sender, receiver) = mpsc::channel(DEPTH);
+        let writer = tokio::task::spawn_blocking(move || write(&mut Chunks { receiver, ended: false }));
+        let sent = self.forward(body, sender).await;
+        let written = match writer.await {
+            Ok(written) => written,
+            Err(panicked) => Err(Error::Internal(Box::new(panicked))),
         };
-        let last = matches!(message, Message::End);
-        if sender.send(message).await.is_err() || last {
-            return Ok(());
+        match (sent, written) {
+            // The writer reports a cut as such; why it was cut is known here.
+            (Err(sending), Err(Error::BodyCut)) => Err(sending),
+            (_, written) => written,
+        }
+    }
+
+    /// Ends early, and without an error of its own, when the writer does.
+    async fn forward(&self, body: &mut Body, sender: mpsc::Sender<Message>) -> Result<(), Error> {
+        while let Some(data) = self.next(body).await? {
+            if sender.send(Message::Data(data)).await.is_err() {
+                return Ok(());
+            }
+        }
+        let _ = sender.send(Message::End).await;
+        Ok(())
+    }
+
+    /// Reads a small body whole.
+    ///
+    /// # Errors
+    /// `too_large` beyond `limit_bytes`, which are never exceeded in memory; [`Error::BodyCut`], [`Error::BodyIdle`].
+    pub(crate) async fn small(
+        &self,
+        body: &mut Body,
+        limit_bytes: u64,
+        too_large: impl Fn() -> Error,
+    ) -> Result<Bytes, Error> {
+        let mut whole = Vec::new();
+        while let Some(data) = self.next(body).await? {
+            if (whole.len() + data.len()) as u64 > limit_bytes {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.into())
+    }
+
+    /// The next data of a body; trailers are passed over.
+    async fn next(&self, body: &mut Body) -> Result<Option<Bytes>, Error> {
+        loop {
+            let idle = |_| Error::BodyIdle { seconds: self.idle.as_secs() };
+            let Some(frame) = timeout(self.idle, body.frame()).await.map_err(idle)? else { return Ok(None) };
+            if let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() {
+                return Ok(Some(data));
+            }
         }
     }
 }
 
-/// Reads a small body whole.
-///
-/// # Errors
-/// `too_large` beyond `limit_bytes`, which are never exceeded in memory; [`Error::BodyCut`], [`Error::BodyIdle`].
-pub(crate) async fn small(
-    mut body: Body,
-    limit_bytes: u64,
-    idle: Duration,
-    too_large: impl Fn() -> Error,
-) -> Result<Bytes, Error> {
-    let mut whole = Vec::new();
-    loop {
-        let frame = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| Error::BodyIdle { seconds: idle.as_secs() })?;
-        let Some(frame) = frame else { return Ok(whole.into()) };
-        let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() else { continue };
-        if (whole.len() + data.len()) as u64 > limit_bytes {
-            return Err(too_large());
+/// Takes in a little of a body that nobody wants. A connection that is closed while its client still sends can lose the
+/// answer on its way; most bodies end within this.
+pub(crate) async fn drain(body: &mut Body) {
+    let mut left_bytes = DRAINED_BYTES;
+    let drained = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let size_bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left_bytes.checked_sub(size_bytes) {
+                Some(left) => left_bytes = left,
+                None => break,
+            }
         }
-        whole.extend_from_slice(&data);
-    }
+    };
+    let _ = timeout(DRAIN_TIME, drained).await;
 }
+
+const DRAINED_BYTES: usize = 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(1);

@@ -21,7 +21,6 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use crate::auth::{Authorized, Delete, Pull, Push, Repository};
 use crate::blobs::{CONTENT_DIGEST, finish};
 use crate::error::Error;
-use crate::intake;
 use crate::router::{Call, blocking};
 
 /// end-3, `GET`.
@@ -60,7 +59,7 @@ pub(crate) async fn put(
     repository: Authorized<Repository, Push>,
     reference: &str,
     call: &Call<'_>,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Error> {
     let target = Target::parse(reference, call)?;
     let media_type = content_type(call)?;
@@ -69,7 +68,7 @@ pub(crate) async fn put(
     {
         return Err(too_large());
     }
-    let bytes = intake::small(body, MANIFEST_LIMIT_BYTES, call.app.idle, too_large).await?;
+    let bytes = call.app.intake.small(body, MANIFEST_LIMIT_BYTES, too_large).await?;
     let absent_children = call.app.absent_children;
     blocking(move || {
         let incoming = Incoming::parse(bytes, media_type, &target)?;

@@ -1,25 +1,34 @@
 //! Large blobs leave in pieces of 256 KiB, read into buffers of a bounded pool.
 //!
 //! A piece is lent to the connection and comes back when its last byte was written, so memory is bounded whatever
-//! the number of clients; who finds no buffer waits. What the kernel has cached is copied at once; only what must
-//! come from the disk goes over a thread, for that can take as long as it likes.
+//! the number of clients. Who finds no buffer for a moment goes on with a small one of its own: clients that do not take what they asked
+//! for cannot keep it from others. What the kernel has cached is copied at once; only what must come from the disk
+//! goes over a thread, for that can take as long as it likes.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use rustix::io::ReadWriteFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// Smaller pieces cost a system call and a poll each, larger ones no longer fit beside each other into the cache.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// At most this many pieces are under way: 16 MiB.
 const PIECES: usize = 64;
+
+/// How long a request waits for one of them …
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// … before it takes a small one instead.
+const SMALL_BYTES: usize = 16 * 1024;
 
 /// Buffers kept for the next request; the others are given back to the system.
 const KEPT: usize = 16;
@@ -31,12 +40,11 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
 }
 
-/// A buffer and how much of it is filled; goes back to its pool when dropped.
+/// A buffer and how much of it is filled; one of a pool goes back there when dropped.
 struct Piece {
     buffer: Box<[u8]>,
     filled: usize,
-    pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    home: Option<(Arc<Pool>, OwnedSemaphorePermit)>,
 }
 
 impl Pool {
@@ -48,40 +56,42 @@ impl Pool {
     pub(crate) fn body(self: &Arc<Self>, file: File, range: Range<u64>) -> Body {
         let state = (self.clone(), Arc::new(file), range);
         Body::from_stream(stream::try_unfold(state, |(pool, file, mut rest)| async move {
-            let want = usize::try_from(rest.end - rest.start).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            if want == 0 {
+            if rest.is_empty() {
                 return Ok::<_, io::Error>(None);
             }
-            let piece = pool.take().await.fill(&file, rest.start, want).await?;
-            rest.start += want as u64;
+            let piece = pool.take().await.fill(&file, &rest).await?;
+            rest.start += piece.filled as u64;
             Ok(Some((Bytes::from_owner(piece), (pool, file, rest))))
         }))
     }
 
     async fn take(self: &Arc<Self>) -> Piece {
-        let permit = self.permits.clone().acquire_owned().await.expect("never closed");
+        let Ok(permit) = timeout(PATIENCE, self.permits.clone().acquire_owned()).await else {
+            return Piece { buffer: vec![0; SMALL_BYTES].into_boxed_slice(), filled: 0, home: None };
+        };
+        let permit = permit.expect("never closed");
         let idle = self.idle().pop();
         let buffer = idle.unwrap_or_else(|| vec![0; PIECE_BYTES].into_boxed_slice());
-        Piece { buffer, filled: 0, pool: self.clone(), _permit: permit }
+        Piece { buffer, filled: 0, home: Some((self.clone(), permit)) }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Piece {
-    /// Fills the first `want` bytes from `position` of `file`.
-    async fn fill(mut self, file: &Arc<File>, position: u64, want: usize) -> io::Result<Self> {
+    /// Reads the beginning of `range` of `file`, as much as fits.
+    async fn fill(mut self, file: &Arc<File>, range: &Range<u64>) -> io::Result<Self> {
+        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let want = left.min(self.buffer.len());
         let cached = {
             let mut slices = [IoSliceMut::new(&mut self.buffer[..want])];
-            rustix::io::preadv2(file, &mut slices, position, ReadWriteFlags::NOWAIT).unwrap_or(0)
+            rustix::io::preadv2(file, &mut slices, range.start, ReadWriteFlags::NOWAIT).unwrap_or(0)
         };
         if cached < want {
-            let file = file.clone();
-            let read = move || {
-                file.read_exact_at(&mut self.buffer[cached..want], position + cached as u64).map(|()| self)
-            };
+            let (file, position) = (file.clone(), range.start + cached as u64);
+            let read = move || file.read_exact_at(&mut self.buffer[cached..want], position).map(|()| self);
             self = tokio::task::spawn_blocking(read).await??;
         }
         self.filled = want;
@@ -97,10 +107,10 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut idle = self.pool.idle();
-        if idle.len() < KEPT && !buffer.is_empty() {
-            idle.push(buffer);
+        let Some((pool, _permit)) = self.home.take() else { return };
+        let mut idle = pool.idle();
+        if idle.len() < KEPT {
+            idle.push(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -125,6 +135,16 @@ mod tests {
         }
         assert_eq!(pool.permits.available_permits(), PIECES);
         assert!(!pool.idle().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_buffer_goes_on_with_a_small_one() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; SMALL_BYTES * 2 + 1]).unwrap();
+        let pool = Pool::new();
+        let _stalled = pool.permits.clone().acquire_many_owned(PIECES as u32).await.unwrap();
+        let read = axum::body::to_bytes(pool.body(file, 0..SMALL_BYTES as u64 * 2 + 1), usize::MAX).await;
+        assert!(read.unwrap() == [7; SMALL_BYTES * 2 + 1][..]);
     }
 
     #[tokio::test]

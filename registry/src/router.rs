@@ -7,19 +7,20 @@
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints>
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::AsHeaderName;
+use http::header::{AsHeaderName, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request};
 
 use crate::auth::{Action, Authorized, Gate, Resource, Subject};
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::intake::{Intake, drain};
 use crate::pieces::Pool;
 use crate::{blobs, catalog, manifests, referrers, tags, uploads};
 
@@ -28,8 +29,7 @@ pub(crate) struct App {
     pub(crate) gate: Gate,
     pub(crate) pieces: Arc<Pool>,
     pub(crate) manifests: Cache,
-    /// How long a body may be silent.
-    pub(crate) idle: Duration,
+    pub(crate) intake: Intake,
     /// Whether manifests may be pushed before what they refer to.
     pub(crate) absent_children: bool,
 }
@@ -144,10 +144,16 @@ impl Query {
 
 async fn dispatch(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let began = Instant::now();
-    let (parts, body) = request.into_parts();
-    let mut response = match answer(&app, &parts, body).await {
+    let (parts, mut body) = request.into_parts();
+    let mut response = match answer(&app, &parts, &mut body).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => {
+            // Who waits for a `100 Continue` has sent nothing yet.
+            if !parts.headers.contains_key(EXPECT) {
+                drain(&mut body).await;
+            }
+            error.into_response()
+        }
     };
     response
         .headers_mut()
@@ -162,7 +168,7 @@ async fn dispatch(State(app): State<Arc<App>>, request: Request<Body>) -> Respon
     response
 }
 
-async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, Error> {
+async fn answer(app: &App, parts: &Parts, body: &mut Body) -> Result<Response, Error> {
     let subject = app.gate.identify(&parts.headers).await?;
     let query = Query::parse(parts.uri.query());
     let call = Call { app, headers: &parts.headers, query, subject };
@@ -182,7 +188,7 @@ async fn of_repository(
     name: &str,
     noun: Noun<'_>,
     method: &str,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Error> {
     match (noun, method) {
         (Noun::Blob(digest), "GET") => blobs::get(call.authorize(name)?, digest, call).await,

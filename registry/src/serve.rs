@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth::Gate;
 use crate::cache::Cache;
 use crate::htpasswd::HtpasswdError;
+use crate::intake::Intake;
 use crate::pieces::Pool;
 use crate::router::{App, router};
 use crate::stall::StallLimit;
@@ -166,7 +167,7 @@ pub fn bind(store: Store, options: &ServeOptions) -> Result<Server, ServeError> 
         gate: Gate::new(store.clone(), options.htpasswd.as_deref())?,
         pieces: Pool::new(),
         manifests: Cache::new(MANIFEST_CACHE_BYTES),
-        idle: options.limits.idle,
+        intake: Intake::new(options.limits.idle),
         absent_children: !options.refuse_absent_children,
     };
     let listen = |source: io::Error| match source.kind() {

@@ -18,7 +18,7 @@ use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use crate::auth::{Authorized, Pull, Push, Repository};
 use crate::blobs::{created, finish as respond};
 use crate::error::Error;
-use crate::intake::{Chunks, intake};
+use crate::intake::Chunks;
 use crate::range;
 use crate::router::{Call, blocking};
 
@@ -32,7 +32,7 @@ const HOLDERS_TRIED: usize = 64;
 pub(crate) async fn start(
     repository: Authorized<Repository, Push>,
     call: &Call<'_>,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Error> {
     if let Some(digest) = call.query.get("mount") {
         let digest: Digest = digest.parse()?;
@@ -40,7 +40,7 @@ pub(crate) async fn start(
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        return intake(body, call.app.idle, move |chunks| whole(&repository, &digest, chunks)).await;
+        return call.app.intake.write(body, move |chunks| whole(&repository, &digest, chunks)).await;
     }
     let algorithm = call.query.get("digest-algorithm").map(str::parse).transpose()?;
     blocking(move || begin(&repository, algorithm.unwrap_or(Algorithm::Sha256))).await
@@ -62,16 +62,17 @@ pub(crate) async fn append(
     repository: Authorized<Repository, Push>,
     id: &str,
     call: &Call<'_>,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Error> {
     let id = parse(id)?;
     let chunk = chunk(call)?;
-    intake(body, call.app.idle, move |chunks| {
-        let mut upload = resume(&repository, &id)?;
-        take_in(&repository, &mut upload, chunk, chunks)?;
-        Ok(session(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
-    })
-    .await
+    call.app
+        .intake
+        .write(body, move |chunks| {
+            let upload = take_in(&repository, resume(&repository, &id)?, chunk, chunks)?;
+            Ok(session(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
+        })
+        .await
 }
 
 /// end-6.
@@ -79,18 +80,19 @@ pub(crate) async fn finish(
     repository: Authorized<Repository, Push>,
     id: &str,
     call: &Call<'_>,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Error> {
     let id = parse(id)?;
     let digest: Digest = call.query.get("digest").ok_or(Error::DigestMissing)?.parse()?;
     let chunk = chunk(call)?;
-    intake(body, call.app.idle, move |chunks| {
-        let mut upload = resume(&repository, &id)?;
-        take_in(&repository, &mut upload, chunk, chunks)?;
-        let size_bytes = upload.finish(&digest)?;
-        hold(&repository, &digest, size_bytes)
-    })
-    .await
+    call.app
+        .intake
+        .write(body, move |chunks| {
+            let upload = take_in(&repository, resume(&repository, &id)?, chunk, chunks)?;
+            let size_bytes = upload.finish(&digest)?;
+            hold(&repository, &digest, size_bytes)
+        })
+        .await
 }
 
 /// end-14.
@@ -117,10 +119,10 @@ fn begin(repository: &Authorized<Repository, Push>, algorithm: Algorithm) -> Res
 fn whole(
     repository: &Authorized<Repository, Push>,
     digest: &Digest,
-    mut chunks: &mut Chunks,
+    chunks: &mut Chunks,
 ) -> Result<Response, Error> {
     let mut ingest = repository.store.ingest_as(digest.algorithm())?;
-    for bytes in &mut chunks {
+    for bytes in chunks.by_ref() {
         ingest.append(&bytes)?;
     }
     if !chunks.whole() {
@@ -189,21 +191,34 @@ fn chunk(call: &Call<'_>) -> Result<Option<Chunk>, Error> {
     Ok(Some(Chunk { start: range.start, length: range.end - range.start }))
 }
 
-/// Adds a request's body to the session.
+/// Adds a request's body to the session. What a full disk does not take is given back at once: an upload that cannot
+/// end must not keep others from ending.
 fn take_in(
     repository: &Repository,
-    upload: &mut Upload,
+    mut upload: Upload,
     chunk: Option<Chunk>,
-    mut chunks: &mut Chunks,
-) -> Result<(), Error> {
-    let before = upload.offset();
-    if let Some(chunk) = chunk.filter(|chunk| chunk.start != before) {
+    chunks: &mut Chunks,
+) -> Result<Upload, Error> {
+    let offset = upload.offset();
+    if let Some(chunk) = chunk.filter(|chunk| chunk.start != offset) {
         let location = location(repository, upload.id());
-        return Err(Error::ChunkOutOfOrder { start: chunk.start, offset: before, location });
+        return Err(Error::ChunkOutOfOrder { start: chunk.start, offset, location });
     }
-    let announced = chunk.map(|chunk| chunk.length);
-    for bytes in &mut chunks {
-        let actual = upload.offset() - before + bytes.len() as u64;
+    match write(&mut upload, chunk.map(|chunk| chunk.length), chunks) {
+        Ok(()) => Ok(upload),
+        Err(error) => {
+            if matches!(error, Error::DiskFull) {
+                upload.cancel();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn write(upload: &mut Upload, announced: Option<u64>, chunks: &mut Chunks) -> Result<(), Error> {
+    let mut actual = 0;
+    for bytes in chunks.by_ref() {
+        actual += bytes.len() as u64;
         if let Some(expected) = announced.filter(|&expected| actual > expected) {
             return Err(Error::SizeMismatch { expected, actual });
         }
@@ -212,7 +227,6 @@ fn take_in(
     if !chunks.whole() {
         return Err(Error::BodyCut);
     }
-    let actual = upload.offset() - before;
     match announced {
         Some(expected) if expected != actual => Err(Error::SizeMismatch { expected, actual }),
         _ => Ok(()),

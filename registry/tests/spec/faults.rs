@@ -50,6 +50,26 @@ async fn a_cut_upload_goes_on_where_it_was_cut() {
     world.end().await;
 }
 
+/// An answer that comes before the body was sent arrives, though nobody wants the body.
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    let world = World::start().await;
+    let location = world.begin("a").await;
+    for _ in 0..20 {
+        world.patch(&location, 7, &noise(1, 900_000)).await.fails(416, "BLOB_UPLOAD_INVALID");
+        world
+            .put("/v2/a/blobs/uploads/x?digest=x", noise(1, 900_000))
+            .await
+            .fails(404, "BLOB_UPLOAD_UNKNOWN");
+    }
+    let put = format!(
+        "PUT {location}?digest=bad HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let answer = world.raw(put.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "nobody has to send what is refused: {answer}");
+    world.end().await;
+}
+
 /// A single request that is cut leaves nothing, and its blob does not exist.
 #[tokio::test]
 async fn a_cut_single_post_leaves_nothing() {
@@ -256,7 +276,8 @@ async fn a_full_disk_is_507_and_pulls_go_on() {
     assert!(world.get(&format!("/v2/a/blobs/{}", image.layer)).await.body == noise(1, 1_000_000));
     world.get("/v2/a/manifests/v1").await.is(StatusCode::OK);
 
-    world.delete(&location).await;
+    // What did not fit is given back, without waiting for the client.
+    world.get(&location).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
     world.push_image("a", "v2", &noise(3, 1_000_000)).await;
     world.end().await;
     drop(disk);

@@ -11,6 +11,7 @@
 
 mod access;
 mod base;
+mod clients;
 mod conformance;
 mod discovery;
 mod faults;
