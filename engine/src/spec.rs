@@ -1,0 +1,92 @@
+//! What to run: the values that a caller fills in. They travel to the `__init` role as JSON.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A process and the world that it gets to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Names the control group: unique on this machine, fit for a file name.
+    pub id: String,
+    /// The root file system.
+    pub root: Root,
+    /// Nothing in the root can be changed.
+    pub read_only: bool,
+    /// The command and its arguments; the command is looked up in the root, by `PATH` when it has no slash.
+    pub args: Vec<String>,
+    /// `NAME=value`. `PATH`, `HOSTNAME`, `HOME` and, with a terminal, `TERM` are added where they are missing.
+    pub env: Vec<String>,
+    /// Absolute; made when it is not there. Empty means `/`.
+    pub working_dir: String,
+    /// `user[:group]`, names or numbers, looked up in the root. Empty means root.
+    pub user: String,
+    /// The host's name as seen inside.
+    pub hostname: String,
+    /// Which network devices there are.
+    pub network: Network,
+    /// What is mounted besides the usual file systems, in any order.
+    pub mounts: Vec<Mount>,
+    /// Standard input, output and error are a new pseudo terminal of this size.
+    pub terminal: Option<WindowSize>,
+    /// Mount points that had to be made are removed again at the end, if they are still empty, so that they do not
+    /// show up in an image's layer.
+    pub remove_stubs: bool,
+}
+
+/// A root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// An overlay, mounted where only the container sees it.
+    Overlay {
+        /// Read-only trees, top first.
+        lowers: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// Overlayfs' own folder, empty, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// The network that a container is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// Only a loopback device of its own.
+    None,
+}
+
+/// Something mounted into the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What.
+    pub source: Source,
+    /// Where: an absolute path, resolved inside the root. Made, as a file or a directory, when it is not there.
+    pub destination: PathBuf,
+    /// It cannot be changed through this mount.
+    pub read_only: bool,
+}
+
+/// Where a mount's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A file or directory of the host, with what is mounted below it.
+    Bind(PathBuf),
+    /// A file that exists as long as the process, with this text at first.
+    Text(String),
+    /// A file system in memory, with these mount options.
+    Tmpfs(Vec<String>),
+}
+
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines; 0 when unknown.
+    pub rows: u16,
+    /// Characters in a line; 0 when unknown.
+    pub columns: u16,
+}

@@ -1,0 +1,30 @@
+//! Runs real containers, as root, over a busybox root.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test program, though it is not built as one"
+)]
+
+mod commands;
+mod confinement;
+mod lifecycle;
+mod mounts;
+mod terminal;
+mod world;
+
+use world::Test;
+
+fn main() {
+    engine::roles::dispatch();
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, role, spec, script] = words.as_slice()
+        && role == "victim"
+    {
+        lifecycle::victim(spec, script);
+    }
+    let tests: Vec<Test> =
+        [commands::TESTS, confinement::TESTS, lifecycle::TESTS, mounts::TESTS, terminal::TESTS].concat();
+    std::process::exit(world::run_tests(&tests));
+}
