@@ -25,11 +25,13 @@ use rustix::mount::{
     mount_change, open_tree,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::ids;
 use crate::store::StoreError;
 
 /// The folders that make one merged tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// Folders that are only read, topmost first. With none, the upper folder is the whole tree.
     pub lowers: Vec<PathBuf>,
@@ -38,7 +40,7 @@ pub struct Overlay {
 }
 
 /// The writable top of an [`Overlay`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upper {
     /// Takes every change.
     pub tree: PathBuf,
