@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use common::snapshot::Overlay;
 use serde::{Deserialize, Serialize};
 
 /// A process and the world that it gets to see.
@@ -37,15 +38,8 @@ pub struct RunSpec {
 /// A root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
-    /// An overlay, mounted where only the container sees it.
-    Overlay {
-        /// Read-only trees, top first.
-        lowers: Vec<PathBuf>,
-        /// Where changes go.
-        upper: PathBuf,
-        /// Overlayfs' own folder, empty, on the file system of `upper`.
-        work: PathBuf,
-    },
+    /// A merged tree, mounted where only the container sees it.
+    Overlay(Overlay),
     /// A directory as it is.
     Directory(PathBuf),
 }

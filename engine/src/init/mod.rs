@@ -30,7 +30,7 @@ use self::payload::{Payload, Plan};
 use self::root::{Leaf, Root};
 use crate::cgroups::{self, Group};
 use crate::control::{self, Launch, Order, Report};
-use crate::error::{Failure, Step};
+use crate::error::{Failure, Step, chain};
 use crate::runtime::{self, Created, Streams};
 use crate::spec::{Network, RunSpec, WindowSize};
 use crate::sys::{self, SignalQueue};
@@ -116,7 +116,7 @@ impl World {
 
         let prepared = mounts::prepare(&spec.mounts)?;
         let mounting_root = "mount the root file system";
-        let mount = mounts::open_root(&spec.root).map_err(Failure::os(Step::Root, mounting_root))?;
+        let mount = mounts::open_root(&spec.root)?;
         let bare_root = mounts::clone_alone(&mount).map(Root::new);
         let bare_root = bare_root.map_err(Failure::os(Step::Root, mounting_root))?;
         let group = cgroups::make_group(&spec.id);
@@ -307,12 +307,4 @@ fn reap(pid: Pid) -> io::Result<i32> {
         status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
     });
     code.ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// An error with its causes, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

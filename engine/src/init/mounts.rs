@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use common::snapshot;
 use rustix::fs::{CWD, FileType};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -27,7 +28,7 @@ use rustix::mount::{
 
 use super::bundle::LateMount;
 use super::root::{Leaf, Root};
-use crate::error::{Failure, Step};
+use crate::error::{Failure, Step, chain};
 use crate::spec::{self, Mount, Source};
 use crate::sys;
 
@@ -102,26 +103,13 @@ fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
 }
 
 /// The detached root file system.
-pub(super) fn open_root(root: &spec::Root) -> io::Result<OwnedFd> {
+pub(super) fn open_root(root: &spec::Root) -> Result<OwnedFd, Failure> {
     match root {
-        spec::Root::Directory(path) => clone_tree(path),
-        spec::Root::Overlay { lowers, upper, work } => overlay(lowers, upper, work),
+        spec::Root::Directory(path) => clone_tree(path).map_err(Failure::os(Step::Root, "open the root")),
+        spec::Root::Overlay(overlay) => {
+            snapshot::mount_detached(overlay).map_err(|error| Failure::because(Step::Root, chain(&error)))
+        }
     }
-}
-
-fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(&context, "source", "overlay")?;
-    for lower in lowers {
-        rustix::mount::fsconfig_set_string(&context, "lowerdir+", lower)?;
-    }
-    rustix::mount::fsconfig_set_string(&context, "upperdir", upper)?;
-    rustix::mount::fsconfig_set_string(&context, "workdir", work)?;
-    for (key, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
-        rustix::mount::fsconfig_set_string(&context, key, value)?;
-    }
-    rustix::mount::fsconfig_create(&context)?;
-    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// The same file system as `root` shows, without what is mounted in it later.

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
+use common::snapshot::{Overlay, Upper};
 use engine::{Attachment, Consumer, ExitStatus, Network, Root, RunError, RunSpec, Stream};
 
 /// A name that is a sentence, and what it says.
@@ -118,9 +119,10 @@ impl World {
         let work = self.folder.path().join(id).join("work");
         fs::create_dir_all(self.upper(id)).unwrap();
         fs::create_dir_all(&work).unwrap();
+        let upper = Upper { tree: self.upper(id), work, volatile: false };
         RunSpec {
             id: format!("test-{}-{id}", std::process::id()),
-            root: Root::Overlay { lowers: vec![self.root()], upper: self.upper(id), work },
+            root: Root::Overlay(Overlay { lowers: vec![self.root()], upper: Some(upper) }),
             read_only: false,
             args: args.iter().map(|word| (*word).to_owned()).collect(),
             env: Vec::new(),
