@@ -11,7 +11,8 @@ use sha2::digest::common::hazmat::SerializableState;
 /// A registered digest algorithm. Others are refused: bytes that cannot be verified are not stored.
 ///
 /// Spec: <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#registered-algorithms>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Algorithm {
     /// SHA-256, 64 hex digits; what everybody uses.
     Sha256,

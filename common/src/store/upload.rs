@@ -1,7 +1,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -110,13 +110,13 @@ struct UploadFile {
     version: u32,
     repository: RepositoryPath,
     subject: String,
-    algorithm: String,
+    algorithm: Algorithm,
     lifetime_seconds: u64,
     /// Seconds since 1970.
     expires: u64,
     offset: u64,
     /// State of the digest over the bytes before `offset`, in hex.
-    midstate: Option<String>,
+    midstate: String,
     /// The boot under which `midstate` was written: another one may have lost bytes before `offset`.
     boot_id: String,
 }
@@ -150,9 +150,9 @@ impl Store {
             return Err(UploadError::Busy { id: id.clone() });
         }
         let state = self.read_upload(id)?.ok_or_else(unknown)?;
-        let (options, offset) = (options_of(&state), state.offset);
+        let options = options_of(&state);
         let file = open_data(&folder)?;
-        let (hasher, offset) = hasher_of(&state, options.algorithm, offset, &file, &folder)?;
+        let (hasher, offset) = hasher_of(&state, &file, &folder)?;
         // What was written but not acknowledged before the last owner died.
         file.set_len(offset).map_err(StoreError::io("truncate", &folder.join(DATA)))?;
         let data = HashedFile::new(file, hasher, offset);
@@ -201,38 +201,41 @@ impl Store {
 const DATA: &str = "data";
 const STATE: &str = "state.json";
 
-fn open_data(folder: &std::path::Path) -> Result<File, StoreError> {
+fn open_data(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join(DATA);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.open(&path).map_err(StoreError::io("open", &path))
+    let opened = match options.open(&path) {
+        // The last owner died when it was a blob already in all but its name.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).and_then(|()| options.open(&path))
+        }
+        opened => opened,
+    };
+    opened.map_err(StoreError::io("open", &path))
 }
 
 fn options_of(state: &UploadFile) -> UploadOptions {
     UploadOptions {
         repository: state.repository.clone(),
         subject: state.subject.clone(),
-        algorithm: state.algorithm.parse().unwrap_or(Algorithm::Sha256),
+        algorithm: state.algorithm,
         lifetime: Duration::from_secs(state.lifetime_seconds),
     }
 }
 
 /// The digest's state and the offset to go on from. Bytes from before a power cut may be fewer, or others, than were
 /// written: they are hashed again, so that a wrong one shows at the end.
-fn hasher_of(
-    state: &UploadFile,
-    algorithm: Algorithm,
-    offset: u64,
-    file: &File,
-    folder: &std::path::Path,
-) -> Result<(Hasher, u64), StoreError> {
+fn hasher_of(state: &UploadFile, file: &File, folder: &Path) -> Result<(Hasher, u64), StoreError> {
     let path = folder.join(DATA);
     let length = file.metadata().map_err(StoreError::io("read", &path))?.len();
-    let midstate = state.midstate.as_deref().filter(|_| state.boot_id == boot_id() && length >= offset);
-    if let Some(hasher) = midstate.and_then(|midstate| Hasher::resume(algorithm, midstate)) {
-        return Ok((hasher, offset));
+    if state.boot_id == boot_id()
+        && length >= state.offset
+        && let Some(hasher) = Hasher::resume(state.algorithm, &state.midstate)
+    {
+        return Ok((hasher, state.offset));
     }
-    let mut prefix = Hashing::new(algorithm, io::Read::take(file, offset));
+    let mut prefix = Hashing::new(state.algorithm, io::Read::take(file, state.offset));
     let offset = io::copy(&mut prefix, &mut io::sink()).map_err(StoreError::io("read", &path))?;
     Ok((prefix.into_hasher(), offset))
 }
@@ -311,11 +314,11 @@ impl Upload {
             version: VERSION,
             repository: self.options.repository.clone(),
             subject: self.options.subject.clone(),
-            algorithm: self.options.algorithm.to_string(),
+            algorithm: self.options.algorithm,
             lifetime_seconds: self.options.lifetime.as_secs(),
             expires: disk::unix_seconds(SystemTime::now() + self.options.lifetime),
             offset: self.data.size_bytes(),
-            midstate: Some(self.data.hasher().midstate()),
+            midstate: self.data.hasher().midstate(),
             boot_id: boot_id(),
         };
         // Not synced: after a power cut the data says how much there is.
