@@ -18,6 +18,9 @@ pub struct SyntaxErrors {
     pub errors: Vec<SyntaxError>,
 }
 
+/// Errors of one file that are shown.
+const MAX_SHOWN: usize = 50;
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}")]
@@ -229,11 +232,14 @@ impl std::error::Error for SyntaxErrors {}
 
 impl fmt::Display for SyntaxErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, error) in self.errors.iter().enumerate() {
+        for (number, error) in self.errors.iter().take(MAX_SHOWN).enumerate() {
             let separator = if number == 0 { "" } else { "\n\n" };
             write!(f, "{separator}{}", error.report(&self.source))?;
         }
-        Ok(())
+        match self.errors.len().saturating_sub(MAX_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n\nerror: {more} more in this file"),
+        }
     }
 }
 

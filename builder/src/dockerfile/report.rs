@@ -52,10 +52,10 @@ impl fmt::Display for Report<'_> {
 fn excerpt(f: &mut fmt::Formatter<'_>, source: &Source, span: Span) -> fmt::Result {
     let (first, last) = source.line_range(span);
     write!(f, "\n  {}:{first}", printable(&source.name))?;
-    if source.text().is_empty() {
+    let shown = last.min(first + MAX_LINES - 1);
+    if (first..=shown).all(|number| source.line(number).trim().is_empty()) {
         return Ok(());
     }
-    let shown = last.min(first + MAX_LINES - 1);
     let width = shown.to_string().len().max(2);
     if first > 1 {
         write_line(f, ' ', first - 1, width, &clip(source.line(first - 1), 0).0)?;

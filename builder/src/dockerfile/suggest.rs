@@ -1,6 +1,7 @@
 //! "Did you mean": the nearest of some names.
 
-/// The option that is nearest to `typed`, at most two edits away; `None` if one is equal.
+/// The option that is nearest to `typed`: at most two edits away, and at most half of the letters are wrong. `None` if
+/// one is equal.
 pub(super) fn nearest<'o>(typed: &str, options: &[&'o str]) -> Option<&'o str> {
     // Far longer texts are no typing errors, and would take long to compare.
     if typed.len() > 64 || options.contains(&typed) {
@@ -10,7 +11,7 @@ pub(super) fn nearest<'o>(typed: &str, options: &[&'o str]) -> Option<&'o str> {
         .iter()
         .map(|option| (distance(typed, option), *option))
         .min_by_key(|(distance, _)| *distance)?;
-    (distance < 3).then_some(option)
+    (distance < 3 && distance * 2 <= typed.chars().count()).then_some(option)
 }
 
 /// Levenshtein's: insertions, deletions and replacements of characters.
@@ -36,6 +37,7 @@ mod tests {
     fn two_edits_are_near() {
         assert_eq!(nearest("COPPY", &["ADD", "COPY", "CMD"]), Some("COPY"));
         assert_eq!(nearest("chwon", &["chown", "chmod"]), Some("chown"));
+        assert_eq!(nearest("APK", &["ADD", "ARG"]), None);
         assert_eq!(nearest("FOO", &["COPY", "WORKDIR"]), None);
         assert_eq!(nearest("COPY", &["COPY"]), None);
     }

@@ -111,3 +111,23 @@ fn expansion_corpora_give_the_same_words() {
     let wrong: Vec<String> = rows.filter_map(|row| expansion_fault(&row)).collect();
     assert!(wrong.is_empty(), "{} rows differ\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// The Dockerfiles of the build cases: those that BuildKit builds must parse.
+#[test]
+fn build_corpora_parse() {
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(corpora::path("build-cases")).unwrap() {
+        let case = entry.unwrap().path();
+        let json = |name: &str| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(case.join(name)).unwrap()).unwrap()
+        };
+        let dockerfile = json("case.json")["dockerfile"].as_str().unwrap().to_owned();
+        let is_ok = json("expected.json")["result"] == "ok";
+        let Ok(text) = fs::read(case.join("context").join(dockerfile)) else { continue };
+        match parse("Dockerfile", &text) {
+            Err(errors) if is_ok => wrong.push(format!("{}\n{errors}", case.display())),
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{} files are refused\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -1,5 +1,8 @@
 //! Nothing that a file may hold makes the parser panic or run away.
 
+use std::fs;
+use std::path::Path;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,6 +81,32 @@ fn mutated() -> impl Strategy<Value = String> {
     vec(piece, 0..80).prop_map(|pieces| pieces.concat())
 }
 
+/// Real files, to be damaged. They are seeds of the fuzz target too.
+fn seeds() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/dockerfile");
+    let cases = fs::read_dir(folder).unwrap();
+    cases.map(|case| fs::read(case.unwrap().path().join("Dockerfile")).unwrap()).collect()
+}
+
+/// A seed in which some bytes are other ones, some are missing and a piece comes twice.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let places = vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..6);
+    (prop::sample::select(seeds()), places, any::<prop::sample::Index>()).prop_map(
+        |(mut bytes, places, twice)| {
+            for (at, byte, replace) in places {
+                if bytes.is_empty() {
+                    break;
+                }
+                let at = at.index(bytes.len());
+                bytes.splice(at..=at, replace.then_some(byte));
+            }
+            let again = bytes[twice.index(bytes.len() + 1)..].to_vec();
+            bytes.extend(again);
+            bytes
+        },
+    )
+}
+
 /// Does with a text all that a builder would.
 fn exercise(bytes: &[u8]) {
     let file = match parse("Dockerfile", bytes) {
@@ -117,6 +146,11 @@ proptest! {
     fn mutated_files_never_panic(text in mutated()) {
         exercise(text.as_bytes());
         exercise(format!("FROM a\n{text}").as_bytes());
+    }
+
+    #[test]
+    fn damaged_files_never_panic(bytes in damaged()) {
+        exercise(&bytes);
     }
 
     #[test]
