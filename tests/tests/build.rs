@@ -1,0 +1,316 @@
+//! `gantry build` on real Dockerfiles, and the build cases from outside.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use tests::{
+    Dockerd, Server, World, corpora, gantry_binary, has, import_busybox, import_debian, is_root, run_client,
+    skip,
+};
+
+fn world() -> Result<World, &'static str> {
+    let world = World::new();
+    if !import_busybox(&world) {
+        return Err("busybox is not installed");
+    }
+    Ok(world)
+}
+
+macro_rules! world {
+    () => {
+        match world() {
+            Ok(world) => world,
+            Err(reason) => skip!("{reason}"),
+        }
+    };
+}
+
+/// A build of `dockerfile` with a context that holds `a.txt` and `dir/b.txt`.
+#[track_caller]
+fn context(world: &World, dockerfile: &str) {
+    world.write("context/Dockerfile", dockerfile);
+    world.write("context/a.txt", "a\n");
+    world.write("context/dir/b.txt", "b\n");
+}
+
+#[test]
+fn a_second_build_is_cached_and_gives_the_same_id() {
+    if !is_root() {
+        skip!("RUN needs root so far");
+    }
+    let world = world!();
+    context(
+        &world,
+        "FROM busybox\nWORKDIR /w\nCOPY . .\nRUN cat a.txt dir/b.txt > both\nENV X=y\nCMD [\"cat\", \"both\"]\n",
+    );
+    let first = world.gantry(["build", "-q", "-t", "app", "context"]).ok().text().to_owned();
+    assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
+    let second = world.gantry(["build", "--progress", "plain", "-t", "app", "context"]).ok();
+    assert_eq!(
+        second.stderr.lines().filter(|line| line.ends_with(" CACHED")).count(),
+        3,
+        "{}",
+        second.stderr
+    );
+    assert_eq!(world.gantry(["images", "-q", "--no-trunc", "app"]).ok().text(), first);
+    assert_eq!(world.gantry(["run", "--rm", "--network", "none", "app"]).ok().text(), "a\nb");
+    // What changes is what is done again.
+    world.write("context/a.txt", "changed\n");
+    world.gantry(["build", "-q", "-t", "app", "context"]).ok();
+    assert_eq!(world.gantry(["run", "--rm", "--network", "none", "app"]).ok().text(), "changed\nb");
+    world.close();
+}
+
+#[test]
+fn a_build_without_run_needs_no_root_rights() {
+    let world = world!();
+    context(
+        &world,
+        "FROM busybox\nCOPY --chown=app:app a.txt /data/\nCOPY --from=busybox /etc/passwd /copied\nLABEL a=b\n",
+    );
+    world.gantry(["build", "-t", "app", "context"]).ok();
+    assert_eq!(world.gantry(["inspect", "-f", "{{.Config.Labels.a}}", "app"]).ok().text(), "b");
+    world.close();
+}
+
+#[test]
+fn with_source_date_epoch_two_builds_elsewhere_give_one_digest() {
+    if !is_root() {
+        skip!("RUN needs root so far");
+    }
+    let dockerfile = "FROM busybox\nRUN mkdir /made && echo x > /made/file && date > /dev/null\nCOPY . /context/\nWORKDIR /w\n";
+    let mut ids = BTreeSet::new();
+    for (folder, time) in [("one", "2001-01-01"), ("quite/another", "2020-02-02")] {
+        let world = World::new();
+        // The base has one ID only if it is imported at one time: it goes along as an archive.
+        let Some(base) = base_archive() else { skip!("busybox is not installed") };
+        world.gantry(["load", "-i", base.to_str().expect("UTF-8")]).ok();
+        world.write(&format!("{folder}/Dockerfile"), dockerfile);
+        world.write(&format!("{folder}/sub/file"), "content\n");
+        let touched = Command::new("find")
+            .arg(world.path().join(folder))
+            .args(["-exec", "touch", "-d", time, "{}", "+"])
+            .status();
+        assert!(touched.expect("find is part of every Debian").success());
+        let mut command = world.command(["build", "-q", "--no-cache", "-t", "app", folder]);
+        let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().expect("gantry starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        world.gantry(["save", "--format", "oci", "-o", "image.tar", "app"]).ok();
+        ids.insert(std::fs::read(world.path().join("image.tar")).expect("saved"));
+        world.close();
+    }
+    assert_eq!(ids.len(), 1, "the images differ");
+}
+
+fn base_archive() -> Option<std::path::PathBuf> {
+    static BASE: std::sync::OnceLock<Option<std::path::PathBuf>> = std::sync::OnceLock::new();
+    let make = || {
+        let world = World::new();
+        import_busybox(&world).then(|| {
+            let file = std::env::temp_dir().join(format!("gantry-base-{}.tar", std::process::id()));
+            world.gantry(["save", "-o", file.to_str().expect("UTF-8"), "busybox"]).ok();
+            world.close();
+            file
+        })
+    };
+    BASE.get_or_init(make).clone()
+}
+
+#[test]
+fn the_demo_builds_reproducibly_and_runs_under_dockerd() {
+    if !is_root() {
+        skip!("RUN needs root so far");
+    }
+    let world = World::new();
+    if !import_debian(&world) {
+        skip!("mmdebstrap is not installed or reaches no mirror");
+    }
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo");
+    let mut ids = BTreeSet::new();
+    for (folder, time) in [("one", "2001-01-01"), ("two/deeper", "2020-02-02")] {
+        for name in ["Dockerfile", "hello.c"] {
+            world.write(&format!("{folder}/{name}"), std::fs::read(demo.join(name)).expect("fixture"));
+        }
+        Command::new("find")
+            .arg(world.path().join(folder))
+            .args(["-exec", "touch", "-d", time, "{}", "+"])
+            .status()
+            .expect("find");
+        let mut command = world.command(["build", "-q", "--no-cache", "-t", "demo", folder]);
+        let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().expect("gantry starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ids.insert(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let Some(docker) = Dockerd::start(world.path()) else { skip!("dockerd is not installed") };
+    let server = Server::start_beside(&docker, &world, &[]);
+    let name = format!("{}/demo:1", server.address);
+    world.gantry(["tag", "demo", &name]).ok();
+    let store = world.store().display().to_string();
+    let net = format!("--net=/proc/{}/ns/net", docker.pid());
+    let binary = gantry_binary().display().to_string();
+    run_client(&world, "nsenter", &[&net, &binary, "--root", &store, "push", &name]).ok();
+    docker.docker(&world, &["pull", &name]).ok();
+    let ran = docker.docker(&world, &["run", "--rm", "--network", "none", &name]).ok();
+    assert!(ran.text().starts_with("Hello from a container"), "{ran:?}");
+    server.stop();
+    drop(docker);
+    world.close();
+}
+
+#[test]
+fn every_output_holds_the_image() {
+    let world = world!();
+    context(&world, "FROM scratch\nCOPY a.txt /a.txt\nCOPY dir /dir\n");
+    let output = |spec: &str| world.gantry(["build", "--output", spec, "context"]).ok();
+    output("type=oci,dest=oci.tar");
+    output("type=docker,dest=docker.tar");
+    output("type=tar,dest=root.tar");
+    output("type=local,dest=root");
+    assert_eq!(std::fs::read_to_string(world.path().join("root/dir/b.txt")).expect("exported"), "b\n");
+    let list = run_client(&world, "tar", &["tf", "root.tar"]).ok();
+    assert!(list.stdout.lines().any(|line| line.trim_start_matches("./") == "dir/b.txt"), "{list:?}");
+    if has("skopeo") {
+        for archive in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
+            let shown = run_client(&world, "skopeo", &["inspect", "--config", archive]).ok();
+            assert!(shown.stdout.contains("rootfs"), "{archive}: {shown:?}");
+        }
+    } else {
+        eprintln!("skipped: skopeo is not installed");
+    }
+    world.close();
+}
+
+#[test]
+fn iidfile_quiet_target_arguments_and_labels() {
+    let world = world!();
+    context(
+        &world,
+        "ARG WHAT=a.txt\nFROM scratch AS one\nARG WHAT\nCOPY ${WHAT} /x\nFROM scratch\nCOPY --from=one /x /y\n",
+    );
+    let args = [
+        "build",
+        "-q",
+        "--iidfile",
+        "id",
+        "--target",
+        "one",
+        "--build-arg",
+        "WHAT=dir/b.txt",
+        "--label",
+        "l=v",
+        "context",
+    ];
+    let id = world.gantry(args).ok().text().to_owned();
+    assert_eq!(std::fs::read_to_string(world.path().join("id")).expect("written"), id);
+    assert_eq!(world.gantry(["inspect", "-f", "{{.Config.Labels.l}}", &id]).ok().text(), "v");
+    let stdin = world.gantry_with_stdin(["build", "-q", "-"], b"FROM busybox\nLABEL from=stdin\n").ok();
+    assert_eq!(world.gantry(["inspect", "-f", "{{.Config.Labels.from}}", stdin.text()]).ok().text(), "stdin");
+    world.close();
+}
+
+#[test]
+fn a_wrong_dockerfile_shows_all_its_errors_with_lines_and_hints() {
+    let world = world!();
+    context(&world, "FROM busybox\nCOPPY a b\nRUN true\nEXPOSE 80/nope\n");
+    let failed = world.gantry(["build", "context"]).fails(1);
+    for text in ["Dockerfile:2", "COPPY", "COPY", "hint"] {
+        assert!(failed.stderr.contains(text), "expected `{text}` in:\n{}", failed.stderr);
+    }
+    world.close();
+}
+
+#[test]
+fn a_missing_source_names_the_line_and_the_ignore_rule() {
+    let world = world!();
+    context(&world, "FROM busybox\nCOPY secret.txt /\n");
+    world.write("context/secret.txt", "x");
+    world.write("context/.dockerignore", "*.md\nsecret*\n");
+    let failed = world.gantry(["build", "context"]).fails(1);
+    for text in ["Dockerfile:2", "secret.txt", ".dockerignore", "line 2"] {
+        assert!(failed.stderr.contains(text), "expected `{text}` in:\n{}", failed.stderr);
+    }
+    world.close();
+}
+
+#[test]
+fn a_failed_command_shows_its_output_and_code() {
+    if !is_root() {
+        skip!("RUN needs root so far");
+    }
+    let world = world!();
+    context(&world, "FROM busybox\nRUN echo before && exit 7\n");
+    let failed = world.gantry(["build", "context"]).fails(1);
+    for text in ["before", "exit code: 7", "Dockerfile:2"] {
+        assert!(failed.stderr.contains(text), "expected `{text}` in:\n{}", failed.stderr);
+    }
+    world.close();
+}
+
+/// Build cases that do not pass yet, each with the part that is missing: this list only ever gets shorter.
+const OPEN_CASES: &str = include_str!("../open-build-cases.txt");
+
+#[test]
+fn build_cases_of_the_corpora_give_what_buildkit_gave() {
+    if !is_root() {
+        skip!("RUN needs root so far");
+    }
+    let bases = bases_folder();
+    let world = World::new();
+    let made = run_client(
+        &world,
+        corpora().join("bases.sh").to_str().expect("UTF-8"),
+        &[bases.to_str().expect("UTF-8")],
+    );
+    if made.code != 0 {
+        skip!("the base images cannot be made here: {}", made.stderr.lines().last().unwrap_or_default());
+    }
+    for base in ["busybox", "alpine", "debian"] {
+        let archive = bases.join(format!("{base}.docker.tar"));
+        if archive.is_file() {
+            world.gantry(["load", "-i", archive.to_str().expect("UTF-8")]).ok();
+        } else {
+            eprintln!("skipped: base image {base} cannot be made here");
+        }
+    }
+    let build = format!(
+        "{} --root {} build -f {{file}} -t {{tag}} --output type=oci,dest={{out}} {{args}} {{context}}",
+        gantry_binary().display(),
+        world.store().display()
+    );
+    let runner = corpora().join("../bench/builder/run-cases.sh");
+    let output = Command::new(&runner)
+        .arg(corpora().join("build-cases"))
+        .env("CORPORA", corpora())
+        .env("BASES", &bases)
+        .env("BUILD", build)
+        .env("HOME", world.path().join("home"))
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {}: {error}", runner.display()));
+    let report = String::from_utf8_lossy(&output.stdout);
+    let (passed, failed): (Vec<&str>, Vec<&str>) = report
+        .lines()
+        .filter(|line| line.starts_with("ok ") || line.starts_with("FAIL "))
+        .partition(|line| line.starts_with("ok "));
+    let name =
+        |line: &str| line.split_whitespace().nth(1).unwrap_or_default().trim_end_matches(':').to_owned();
+    let open: BTreeSet<&str> = OPEN_CASES
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    let unexpected: Vec<&&str> = failed.iter().filter(|line| !open.contains(name(line).as_str())).collect();
+    assert!(unexpected.is_empty(), "cases that should pass:\n{unexpected:#?}");
+    let healed: Vec<String> =
+        passed.iter().map(|line| name(line)).filter(|name| open.contains(name.as_str())).collect();
+    assert!(healed.is_empty(), "these pass now, take them off the list of open cases: {healed:?}");
+    assert!(!passed.is_empty(), "no case ran:\n{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("build cases: {} passed, {} open", passed.len(), failed.len());
+    world.close();
+}
+
+/// The bases are expensive and kept beside the build.
+fn bases_folder() -> std::path::PathBuf {
+    gantry_binary().parent().expect("a program is in a folder").join("build-case-bases")
+}
