@@ -14,8 +14,10 @@
 //! <https://github.com/moby/docker-image-spec/blob/main/v1.2.md#combined-image-json--filesystem-changeset-format>
 
 mod load;
+mod save;
 
 pub use load::{LoadError, Loaded, load};
+pub use save::{ArchiveFormat, SaveError, Saved, save};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,3 +36,6 @@ struct DockerEntry {
     #[serde(rename = "Layers")]
     layers: Option<Vec<String>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,13 @@
 //! - [`names`]: from what a user types to an image, and tags of this machine
 //! - [`record`]: an image's place in the store
 //! - [`mod@import`]: a root file system becomes an image
+//! - [`manifest`]: the manifest by which an image travels
 //! - [`archive`]: several images in one file
 //! - [`mod@pull`]: images from a registry
 
 pub mod archive;
 pub mod import;
+pub mod manifest;
 pub mod names;
 pub mod pull;
 pub mod record;

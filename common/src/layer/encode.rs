@@ -77,9 +77,9 @@ pub fn encode(
     Ok(form)
 }
 
-/// The name carries the version of the form (how blocks are cut and joined) and of the encoder, whose output may change
-/// with each release.
-fn form_name(codec: Codec) -> &'static str {
+/// The name of the form that [`encode`] makes. It carries the version of the form (how blocks are cut and joined) and of
+/// the encoder, whose output may change with each release.
+pub fn form_name(codec: Codec) -> &'static str {
     match codec {
         Codec::Plain => "plain-1",
         Codec::Gzip => "gzip-1-zlib-rs-0.6.8",

@@ -38,7 +38,7 @@ use crate::digest::{Algorithm, Digest};
 pub use apply::{ApplyError, ApplyOptions, Owners, apply};
 pub use codec::{Codec, DecodeError};
 pub use diff::{DiffError, DiffOptions, TreeKind, XattrChoice, diff};
-pub use encode::{EncodeOptions, encode};
+pub use encode::{EncodeOptions, encode, form_name};
 pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};

@@ -9,7 +9,7 @@ use crate::decompress::decompress;
 use crate::digest::Digest;
 use crate::image::names;
 use crate::image::record;
-use crate::layer::{self, Import, ImportOptions, LayerError};
+use crate::layer::{self, Codec, Import, ImportOptions, LayerError};
 use crate::oci::{
     CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, Index, MANIFEST_LIMIT_BYTES, Manifest, ManifestOrIndex,
     ParseError,
@@ -119,12 +119,13 @@ pub fn load(
 ) -> Result<Vec<Loaded>, LoadError> {
     let archive = Archive::open(store, archive)?;
     let loader = Loader { store, archive, host, progress };
-    if let Some(entries) = loader.document::<Vec<DockerEntry>>("manifest.json")? {
-        return entries.iter().map(|entry| loader.docker_image(entry)).collect();
-    }
-    match loader.document::<Index>("index.json")? {
-        Some(index) => loader.oci_images(&index),
-        None => Err(LoadError::Unknown),
+    let index = loader.document::<Index>("index.json")?;
+    match (loader.document::<Vec<DockerEntry>>("manifest.json")?, index) {
+        // Of an image that travelled, the manifest shall stay; one with plain layers was made for the archive only.
+        (Some(entries), Some(index)) if loader.is_compressed(&entries)? => loader.oci_images(&index),
+        (Some(entries), _) => entries.iter().map(|entry| loader.docker_image(entry)).collect(),
+        (None, Some(index)) => loader.oci_images(&index),
+        (None, None) => Err(LoadError::Unknown),
     }
 }
 
@@ -232,6 +233,16 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// Whether the layers of the first image that has some are compressed.
+    fn is_compressed(&self, entries: &[DockerEntry]) -> Result<bool, LoadError> {
+        let Some(layer) = entries.iter().flat_map(|entry| entry.layers.iter().flatten()).next() else {
+            return Ok(false);
+        };
+        let mut start = Vec::new();
+        self.archive.read(layer)?.take(6).read_to_end(&mut start).map_err(LoadError::Read)?;
+        Ok(Codec::sniff(&start) != Some(Codec::Plain))
+    }
+
     fn docker_image(&self, entry: &DockerEntry) -> Result<Loaded, LoadError> {
         let config_bytes = self.bytes(&entry.config, CONFIG_LIMIT_BYTES)?;
         let config: ImageConfig = parse(&entry.config, &config_bytes)?;
