@@ -16,14 +16,19 @@ const ROLE: &str = "GANTRY_TEST_STORE_WRITER";
 
 /// Starts this test binary in a role, in a process of its own.
 fn spawn(role: &str, root: &Path, argument: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    let program = std::env::current_exe().unwrap();
+    spawn_with(Command::new(program), role, root, argument)
+}
+
+fn spawn_with(mut command: Command, role: &str, root: &Path, argument: u64) -> Child {
+    command
         .args([
             "--exact",
             "store::faults::a_writer_in_a_process_of_its_own",
             "--nocapture",
             "--test-threads=1",
         ])
-        .env(ROLE, format!("{role} {argument} {}", root.display()))
+        .env(ROLE, format!("{role},{argument},{}", root.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -34,12 +39,12 @@ fn spawn(role: &str, root: &Path, argument: u64) -> Child {
 #[test]
 fn a_writer_in_a_process_of_its_own() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.splitn(3, ' ');
-    let (role, argument, root) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+    let [role, argument, root] = role.splitn(3, ',').collect::<Vec<_>>()[..] else { panic!("{role}") };
     let store = Store::open(Path::new(root)).unwrap();
     let argument: u64 = argument.parse().unwrap();
     match role {
         "push" => (argument..argument + 10_000).for_each(|n| push(&store, n)),
+        "push once" => push(&store, argument),
         "count" => count(&store, argument),
         "put" => put_same(&store, argument),
         other => panic!("no role `{other}`"),
@@ -198,6 +203,41 @@ fn a_store_whose_writer_is_killed_two_hundred_times_is_sound() {
     assert!(pushed > 100, "only {pushed} pushes were acknowledged");
     let store = Store::open(&root).unwrap();
     assert_eq!(listing::names(&store.paths().ingest(), None, None).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_push_whose_nth_system_call_fails_leaves_a_sound_store() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: strace, which makes system calls fail, is not installed");
+        return;
+    }
+    for calls in ["fsync", "rename,renameat,renameat2", "pwrite64", "mkdir,mkdirat", "flock"] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        succeed(spawn("push once", &root, 1));
+        let (mut failures, mut last) = (0, 0);
+        for n in 1..=24 {
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+            strace.args(["-e", &format!("inject={calls}:error=EIO:when={n}")]);
+            strace.arg(std::env::current_exe().unwrap()).stderr(Stdio::null());
+            let output = spawn_with(strace, "push once", &root, 4).wait_with_output().unwrap();
+            let store = Store::open(&root).unwrap();
+            let report = store.check(&CheckOptions::default()).unwrap();
+            assert!(report.is_sound(), "{calls} number {n}: {:#?}", report.faults);
+            let said = String::from_utf8(output.stdout).unwrap();
+            let said: Vec<_> =
+                said.lines().filter(|line| line.starts_with("ok ")).map(str::to_owned).collect();
+            hold_to_its_word(&store, &said);
+            if !output.status.success() {
+                assert!(!said.iter().any(|line| line.starts_with("ok push")), "{calls} number {n}: {said:?}");
+                (failures, last) = (failures + 1, n);
+            }
+        }
+        assert!(failures > 0, "{calls} never failed");
+        // Other calls may fail where the work is optional, such as a look at what others left.
+        assert!(calls != "fsync" || failures == last, "a push succeeded although an fsync failed");
+    }
 }
 
 /// Waits without giving up the CPU: the moment of the kill is what matters.
