@@ -8,7 +8,7 @@ mod descriptor;
 mod manifest;
 pub mod media_type;
 
-pub use config::{Config, Healthcheck, History, ImageConfig, RootFs};
+pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use manifest::{Index, Manifest, ManifestOrIndex, ParseError};
 
