@@ -59,7 +59,8 @@ impl Evaluator {
             Node::With { value, then, otherwise } => {
                 let scope = self.variables.len();
                 let value = self.action(value, dot)?;
-                let flow = if truth(&value) { self.block(then, &value)? } else { self.block(otherwise, dot)? };
+                let flow =
+                    if truth(&value) { self.block(then, &value)? } else { self.block(otherwise, dot)? };
                 self.variables.truncate(scope);
                 return Ok(flow);
             }
@@ -70,7 +71,13 @@ impl Evaluator {
         Ok(Flow::Through)
     }
 
-    fn range(&mut self, list: &Action, each: &[Node], otherwise: &[Node], dot: &Value) -> Result<Flow, EvalError> {
+    fn range(
+        &mut self,
+        list: &Action,
+        each: &[Node],
+        otherwise: &[Node],
+        dot: &Value,
+    ) -> Result<Flow, EvalError> {
         let value = self.pipeline(&list.pipeline, dot).map_err(|what| failed(list, what))?;
         let items: Vec<(Value, Value)> = match value {
             Value::Array(items) => items.into_iter().enumerate().map(|(n, item)| (json!(n), item)).collect(),
@@ -79,7 +86,9 @@ impl Evaluator {
                 pairs.sort_by(|a, b| a.0.as_str().cmp(&b.0.as_str()));
                 pairs
             }
-            Value::Number(n) => (0..n.as_i64().unwrap_or(0).min(1_000_000)).map(|n| (json!(n), json!(n))).collect(),
+            Value::Number(n) => {
+                (0..n.as_i64().unwrap_or(0).min(1_000_000)).map(|n| (json!(n), json!(n))).collect()
+            }
             Value::Null => Vec::new(),
             other => return Err(failed(list, format!("range can't iterate over {}", show(&other)))),
         };
@@ -153,7 +162,9 @@ impl Evaluator {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
                 known.map(|(_, value)| value.clone()).unwrap_or(Value::Null)
             }
-            Head::Function(name) => functions::call(name, &[]).map_err(|what| format!("error calling {name}: {what}"))?,
+            Head::Function(name) => {
+                functions::call(name, &[]).map_err(|what| format!("error calling {name}: {what}"))?
+            }
             Head::String(text) => json!(text),
             Head::Integer(n) => json!(n),
             Head::Float(n) => json!(n),

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::value::{equal, inside, kind, order, show, truth};
 
 const NAMES: &[&str] = &[
-    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt", "ge",
-    "html", "js", "urlquery", "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "trim",
+    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt",
+    "ge", "html", "js", "urlquery", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+    "trim",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -24,7 +25,8 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         let number = args.get(n).and_then(Value::as_i64);
         number.ok_or_else(|| format!("wrong number or type of args for {name}"))
     };
-    let first = || args.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
+    let first =
+        || args.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
     Ok(match name {
         "and" => args.iter().find(|v| !truth(v)).or(args.last()).cloned().unwrap_or(Value::Null),
         "or" => args.iter().find(|v| truth(v)).or(args.last()).cloned().unwrap_or(Value::Null),
@@ -74,7 +76,9 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
                 inner => json!(format!("{}{inner}{}", blanks(count(1)?), blanks(count(2)?))),
             }
         }
-        "truncate" => json!(text(0)?.chars().take(usize::try_from(count(1)?).unwrap_or(0)).collect::<String>()),
+        "truncate" => {
+            json!(text(0)?.chars().take(usize::try_from(count(1)?).unwrap_or(0)).collect::<String>())
+        }
         _ => return Err("no such function".into()),
     })
 }
@@ -98,7 +102,9 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
             }
             (Value::Object(map), Value::String(name)) => map.get(name).cloned().unwrap_or(Value::Null),
             (Value::Null, _) => return Err("index of untyped nil".into()),
-            (Value::Array(_), other) => return Err(format!("cannot index slice/array with type {}", kind(other))),
+            (Value::Array(_), other) => {
+                return Err(format!("cannot index slice/array with type {}", kind(other)));
+            }
             (Value::Object(_), other) => {
                 return Err(format!("value has type {}; should be string", kind(other)));
             }
@@ -122,7 +128,9 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
         return Err(format!("index out of range: {}", from.max(to)));
     }
     match value {
-        Value::String(text) => text.get(from..to).map(|part| json!(part)).ok_or_else(|| "index inside a character".into()),
+        Value::String(text) => {
+            text.get(from..to).map(|part| json!(part)).ok_or_else(|| "index inside a character".into())
+        }
         Value::Array(list) => Ok(json!(list[from..to])),
         other => Err(format!("can't slice item of type {}", kind(other))),
     }
@@ -142,7 +150,7 @@ fn printf(format: &str, args: &[Value]) -> String {
         while let Some(flag) = chars.next_if(|c| "-+# 0".contains(*c)) {
             flags.push(flag);
         }
-        let mut digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+        let digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             let mut number = String::new();
             while let Some(digit) = chars.next_if(char::is_ascii_digit) {
                 number.push(digit);
@@ -203,7 +211,11 @@ fn title(text: &str) -> String {
 }
 
 fn html(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;")
 }
 
 fn urlquery(text: &str) -> String {

@@ -15,7 +15,10 @@ pub(super) enum Token {
     /// `.`
     Dot,
     /// `.Name`; `glued` when no space stands before it, so that it belongs to what precedes.
-    Field { name: String, glued: bool },
+    Field {
+        name: String,
+        glued: bool,
+    },
     /// `$name` or `$`
     Variable(String),
     Identifier(String),
@@ -71,7 +74,10 @@ fn action_end(text: &str, begin: usize) -> Result<usize, ParseError> {
             b'}' if bytes[at..].starts_with(b"}}") => return Ok(at),
             quote @ (b'"' | b'`' | b'\'') => at = quoted_end(bytes, at, quote)?,
             b'/' if bytes[at..].starts_with(b"/*") => {
-                at = text[at..].find("*/").map(|n| at + n + 2).ok_or_else(|| ParseError("unclosed comment".into()))?;
+                at = text[at..]
+                    .find("*/")
+                    .map(|n| at + n + 2)
+                    .ok_or_else(|| ParseError("unclosed comment".into()))?;
             }
             _ => at += 1,
         }
@@ -89,7 +95,9 @@ fn quoted_end(bytes: &[u8], begin: usize, quote: u8) -> Result<usize, ParseError
             _ => at += 1,
         }
     }
-    Err(ParseError(if quote == b'\'' { "unterminated character constant" } else { "unterminated quoted string" }.into()))
+    Err(ParseError(
+        if quote == b'\'' { "unterminated character constant" } else { "unterminated quoted string" }.into(),
+    ))
 }
 
 fn tokens(body: &str) -> Result<Vec<Token>, ParseError> {
@@ -98,7 +106,9 @@ fn tokens(body: &str) -> Result<Vec<Token>, ParseError> {
     let mut at = 0;
     while at < bytes.len() {
         let begin = at;
-        let glued = begin > 0 && !bytes[begin - 1].is_ascii_whitespace() && !matches!(bytes[begin - 1], b'(' | b'|' | b',' | b'=');
+        let glued = begin > 0
+            && !bytes[begin - 1].is_ascii_whitespace()
+            && !matches!(bytes[begin - 1], b'(' | b'|' | b',' | b'=');
         match bytes[at] {
             b if b.is_ascii_whitespace() => at += 1,
             b'.' => {
@@ -198,7 +208,11 @@ fn unescape(text: &str) -> Result<String, ParseError> {
         }
         let code = |chars: &mut std::str::Chars<'_>, n: usize| {
             let digits: String = chars.take(n).collect();
-            u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == n).and_then(char::from_u32).ok_or_else(error)
+            u32::from_str_radix(&digits, 16)
+                .ok()
+                .filter(|_| digits.len() == n)
+                .and_then(char::from_u32)
+                .ok_or_else(error)
         };
         plain.push(match chars.next().ok_or_else(error)? {
             'n' => '\n',

@@ -64,7 +64,9 @@ mod tests {
             "Id": "abc", "Size": 12, "Ratio": 1.5, "Up": true, "Nothing": null, "Empty": [],
             "Tags": ["a:1", "b:2"], "Config": {"Env": ["A=1", "B=2"], "Labels": {"y": "2", "x": "1"}},
         });
-        let rendered = Template::parse(text).map_err(|e| e.to_string()).and_then(|t| t.render(&data).map_err(|e| e.to_string()));
+        let rendered = Template::parse(text)
+            .map_err(|e| e.to_string())
+            .and_then(|t| t.render(&data).map_err(|e| e.to_string()));
         assert_eq!(rendered.as_deref(), Ok(expected), "{text}");
     }
 
@@ -74,10 +76,16 @@ mod tests {
         check_render("{{.Tags}} {{.Config.Labels}} {{.Empty}}", "[a:1 b:2] map[x:1 y:2] []");
         check_render("{{.Nothing}} {{.Absent}}", "<no value> <no value>");
         check_render("{{json .Config.Labels}}", r#"{"y":"2","x":"1"}"#);
-        check_render("{{json .}}x{{/* comment */}}y", &format!("{}xy", json!({
-            "Id": "abc", "Size": 12, "Ratio": 1.5, "Up": true, "Nothing": null, "Empty": [],
-            "Tags": ["a:1", "b:2"], "Config": {"Env": ["A=1", "B=2"], "Labels": {"y": "2", "x": "1"}},
-        })));
+        check_render(
+            "{{json .}}x{{/* comment */}}y",
+            &format!(
+                "{}xy",
+                json!({
+                    "Id": "abc", "Size": 12, "Ratio": 1.5, "Up": true, "Nothing": null, "Empty": [],
+                    "Tags": ["a:1", "b:2"], "Config": {"Env": ["A=1", "B=2"], "Labels": {"y": "2", "x": "1"}},
+                })
+            ),
+        );
     }
 
     #[test]
@@ -100,7 +108,10 @@ mod tests {
         check_render("{{slice .Id 1 2}} {{title \"hello you\"}}", "b Hello You");
         check_render("{{printf \"%q %d %5.2f %v %%\" .Id .Size .Ratio .Up}}", "\"abc\" 12  1.50 true %");
         check_render("{{ (index (split \"a/b\" \"/\") 1) }}{{truncate .Id 2}}{{pad .Id 1 2}}", "bab abc  ");
-        check_render("{{$x := 1}}{{$x = 2}}{{$x}} {{println .Id}}{{not .Up}} {{or .Nothing .Id}}", "2 abc\nfalse abc");
+        check_render(
+            "{{$x := 1}}{{$x = 2}}{{$x}} {{println .Id}}{{not .Up}} {{or .Nothing .Id}}",
+            "2 abc\nfalse abc",
+        );
         check_render("{{eq .Id \"x\" \"abc\"}} {{ne 1 2}} {{le 2 2}} {{len .Id}}", "true true true 3");
         check_render("a {{- 1 -}} b", "a1b");
         check_render("{{\"\\t\"}}{{`raw`}}{{'a'}}", "\traw97");
@@ -108,10 +119,24 @@ mod tests {
 
     #[test]
     fn wrong_templates_are_errors_and_never_panic() {
-        for text in ["{{", "{{.Id", "{{if}}", "{{end}}", "{{range .Tags}}", "{{nosuch .}}", "{{.Id | }}", "{{else}}", "{{\"x}}", "{{)}}", "{{$x}}"] {
+        for text in [
+            "{{",
+            "{{.Id",
+            "{{if}}",
+            "{{end}}",
+            "{{range .Tags}}",
+            "{{nosuch .}}",
+            "{{.Id | }}",
+            "{{else}}",
+            "{{\"x}}",
+            "{{)}}",
+            "{{$x}}",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
-        for text in ["{{index .Tags 9}}", "{{.Id.Deeper}}", "{{len .Size}}", "{{slice .Id 5}}", "{{lt .Id 1}}"] {
+        for text in
+            ["{{index .Tags 9}}", "{{.Id.Deeper}}", "{{len .Size}}", "{{slice .Id 5}}", "{{lt .Id 1}}"]
+        {
             let template = Template::parse(text).unwrap();
             assert!(template.render(&json!({"Id": "abc", "Tags": [], "Size": 1})).is_err(), "{text}");
         }

@@ -12,9 +12,21 @@ pub(super) enum Node {
     Text(String),
     /// `{{pipeline}}`
     Show(Action),
-    If { condition: Action, then: Vec<Node>, otherwise: Vec<Node> },
-    With { value: Action, then: Vec<Node>, otherwise: Vec<Node> },
-    Range { list: Action, each: Vec<Node>, otherwise: Vec<Node> },
+    If {
+        condition: Action,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Action,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        list: Action,
+        each: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
     Break,
     Continue,
 }
@@ -56,7 +68,8 @@ pub(super) enum Head {
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
-    let mut parser = Parser { pieces: lex::pieces(text)?.into_iter(), variables: vec![String::new()], loops: 0 };
+    let mut parser =
+        Parser { pieces: lex::pieces(text)?.into_iter(), variables: vec![String::new()], loops: 0 };
     let (nodes, end) = parser.block()?;
     match end {
         None => Ok(nodes),
@@ -274,7 +287,9 @@ pub(super) fn first_fields(nodes: &[Node], found: &mut Vec<String>) {
             Node::Text(_) | Node::Break | Node::Continue => continue,
         };
         let words = action.pipeline.iter().flat_map(|command| &command.words);
-        found.extend(words.filter(|word| matches!(word.head, Head::Dot)).find_map(|word| word.fields.last().cloned()));
+        found.extend(
+            words.filter(|word| matches!(word.head, Head::Dot)).find_map(|word| word.fields.last().cloned()),
+        );
         for block in blocks {
             first_fields(block, found);
         }

@@ -23,7 +23,8 @@ pub(super) fn inside(value: &Value) -> String {
         Value::Object(map) => {
             let mut pairs: Vec<_> = map.iter().collect();
             pairs.sort_by_key(|(name, _)| *name);
-            let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}:{}", inside(value))).collect();
+            let pairs: Vec<_> =
+                pairs.iter().map(|(name, value)| format!("{name}:{}", inside(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
     }

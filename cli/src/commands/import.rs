@@ -1,0 +1,58 @@
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::image::import::{ImportRequest, import};
+use common::platform::Platform;
+use common::reference::Reference;
+
+use super::load::open;
+use crate::context::Context;
+use crate::output;
+use crate::report::verbatim;
+
+/// Make an image of a root file system
+///
+/// The archive is a tar, plain or compressed with gzip, bzip2, xz or zstd. Prints the image ID.
+///
+/// Example: mmdebstrap bookworm - | gantry import -c 'CMD ["bash"]' - debian:bookworm
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The archive, `-` for stdin
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Name of the image
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: Option<String>,
+    /// Apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME
+    /// or WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// Comment in the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// What the image runs on [default: this machine]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let name = args.name.as_deref().map(str::parse::<Reference>).transpose();
+    let name = name.map_err(|error| verbatim(format!("Error: {error}")))?;
+    let config = common::oci::Config::default();
+    let stdin = args.file == Path::new("-");
+    let input: Box<dyn Read + Send> = if stdin { Box::new(io::stdin()) } else { Box::new(open(&args.file)?) };
+    let source = if stdin { "-".to_owned() } else { args.file.display().to_string() };
+    let request = ImportRequest {
+        name,
+        config,
+        platform: args.platform.clone().unwrap_or_else(Platform::host),
+        message: args.message.clone().unwrap_or_else(|| format!("Imported from {source}")),
+        created: None,
+    };
+    let id = import(&context.store()?, input, &request, &|_| {})?;
+    output::line(id);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,65 @@
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::image::archive::{self, Loaded};
+use common::platform::Platform;
+
+use crate::context::Context;
+use crate::output;
+use crate::progress::Counter;
+use crate::report::verbatim;
+
+/// Load images from an archive
+///
+/// docker's archives and OCI layouts are read, plain or compressed with gzip, bzip2, xz or zstd.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Read from this file and not from stdin
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Of an index, load the image for this platform [default: all that are in it]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let input: Box<dyn Read + Send> = match &args.input {
+        Some(path) => Box::new(open(path)?),
+        None if io::stdin().is_terminal() => {
+            return Err(verbatim("requested load from stdin, but stdin is empty"));
+        }
+        None => Box::new(io::stdin()),
+    };
+    let store = context.store()?;
+    let progress = Counter::new("loading", !args.quiet);
+    let host = args.platform.clone().unwrap_or_else(Platform::host);
+    let loaded = archive::load(&store, input, &host, &|size_bytes| {
+        progress.expect(size_bytes);
+        progress.add(size_bytes);
+    })?;
+    progress.finish();
+    loaded.iter().flat_map(lines).for_each(output::line);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a file that the user named, with docker's words when there is none.
+pub(super) fn open(path: &std::path::Path) -> Result<File> {
+    File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => verbatim(format!("open {}: no such file or directory", path.display())),
+        io::ErrorKind::PermissionDenied => verbatim(format!("open {}: permission denied", path.display())),
+        _ => verbatim(format!("open {}: {error}", path.display())),
+    })
+}
+
+fn lines(loaded: &Loaded) -> Vec<String> {
+    match loaded.names.as_slice() {
+        [] => vec![format!("Loaded image ID: {}", loaded.id)],
+        names => names.iter().map(|name| format!("Loaded image: {}", name.familiar())).collect(),
+    }
+}

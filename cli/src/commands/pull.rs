@@ -1,0 +1,105 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::image::pull::{self, PullEvent, PullStep, Pulled};
+use common::platform::Platform;
+use common::reference::{Reference, Repository};
+
+use super::login::runtime;
+use crate::context::Context;
+use crate::interrupt;
+use crate::output;
+use crate::progress::Transfers;
+use crate::report::verbatim;
+
+/// Get an image from a registry
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to get; without a tag `latest`
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+    /// Get all tags of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// The image for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Accepted and without effect, as with docker unless content trust is switched on
+    #[arg(long, hide = true)]
+    disable_content_trust: Option<bool>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    if args.all_tags {
+        let repository: Repository =
+            args.name.parse().map_err(|error| match args.name.parse::<Reference>() {
+                Ok(_) => verbatim("tag can't be used with --all-tags/-a"),
+                Err(_) => verbatim(format!("{error}")),
+            })?;
+        let pulled = all(context, &repository, &platform, args.quiet)?;
+        for image in &pulled {
+            output::line(format!("Digest: {}", image.digest));
+        }
+        output::line(repository);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reference: Reference = args.name.parse().map_err(|error| verbatim(format!("{error}")))?;
+    if !args.quiet {
+        if args.name.parse::<Repository>().is_ok() && reference.digest().is_none() {
+            output::line("Using default tag: latest");
+        }
+        let repository = reference.repository();
+        output::line(format!("{}: Pulling from {}", reference.identifier(), repository.path()));
+    }
+    let pulled = one(context, &reference, &platform, args.quiet)?;
+    if !args.quiet {
+        output::line(format!("Digest: {}", pulled.digest));
+        let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+        output::line(format!("Status: {status} for {}", reference.familiar()));
+    }
+    output::line(&reference);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pulls one image; also used by `run` and `build` for images that are not here.
+pub(super) fn one(
+    context: &Context,
+    reference: &Reference,
+    platform: &Platform,
+    quiet: bool,
+) -> Result<Pulled> {
+    let (store, client) = (context.store()?, context.client()?);
+    let progress = Transfers::new(quiet);
+    let interrupted = interrupt::exit_on_signal()?;
+    let pulled = runtime()?
+        .block_on(pull::pull(&store, &client, reference, platform, &|event| show(&progress, &event)));
+    drop(interrupted);
+    progress.finish();
+    Ok(pulled?)
+}
+
+fn all(context: &Context, repository: &Repository, platform: &Platform, quiet: bool) -> Result<Vec<Pulled>> {
+    let (store, client) = (context.store()?, context.client()?);
+    let progress = Transfers::new(quiet);
+    let interrupted = interrupt::exit_on_signal()?;
+    let events = |event| show(&progress, &event);
+    let pulled = runtime()?.block_on(pull::pull_all(&store, &client, repository, platform, &events));
+    drop(interrupted);
+    progress.finish();
+    Ok(pulled?)
+}
+
+fn show(progress: &Transfers, event: &PullEvent) {
+    if let PullEvent::Layer { blob, step } = event {
+        match step {
+            PullStep::Downloading { received, total } => {
+                progress.bytes(blob, &step.to_string(), *received, *total)
+            }
+            _ => progress.status(blob, &step.to_string()),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::digest::Digest;
+use common::image::names::{self, Found};
+use common::layer;
+use common::reference::Reference;
+use common::store::Store;
+use engine::containers::{self, Container};
+
+use super::images::require;
+use crate::context::Context;
+use crate::output;
+use crate::report::{self, verbatim};
+
+/// Remove images, or names of images
+///
+/// An image that has several names loses only the one that is given; with its last name, the image goes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Names or IDs
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// Also remove images that stopped containers use, and IDs that have several names
+    #[arg(short, long)]
+    force: bool,
+    /// Accepted and without effect: there are no untagged parents here
+    #[arg(long)]
+    no_prune: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let store = context.store()?;
+    let mut code = ExitCode::SUCCESS;
+    for wanted in &args.images {
+        match remove(&store, wanted, args.force) {
+            Ok(lines) => lines.iter().for_each(output::line),
+            Err(error) if args.force && error.to_string().contains("No such image") => {
+                let _ = report::failure(&error, report::FAILED);
+            }
+            Err(error) => code = report::failure(&error, report::FAILED),
+        }
+    }
+    Ok(code)
+}
+
+/// Removes one name or image; the lines are docker's.
+fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
+    let found = require(store, wanted)?;
+    let mut tags = names::tags(store)?.remove(&found.id).unwrap_or_default();
+    let users = containers::list(store)?;
+    let users: Vec<&Container> = users.iter().filter(|container| container.config().image_id() == &found.id).collect();
+
+    if let Some(name @ Reference::Tag(..)) = &found.name
+        && tags.iter().any(|tag| tag != name)
+    {
+        names::remove_tag(store, name, &found.id)?;
+        return Ok(vec![format!("Untagged: {}", name.familiar())]);
+    }
+    refuse(&found, &tags, &users, wanted, force)?;
+
+    let mut lines = Vec::new();
+    for tag in tags.drain(..) {
+        names::remove_tag(store, &tag, &found.id)?;
+        lines.push(format!("Untagged: {}", tag.familiar()));
+    }
+    let image = store.image(&found.id)?;
+    let digests = image.iter().flat_map(|image| &image.names);
+    lines.extend(digests.map(|name| format!("Untagged: {}", name.familiar())));
+    // A container that is there needs the image's config no more: it has a copy. Its layers stay while it refers to them.
+    let chains = chains(store, &found.id);
+    store.remove_image(&found.id)?;
+    store.reach().image(&found.id).sync()?;
+    lines.push(format!("Deleted: {}", found.id));
+    let kept = kept_chains(store)?;
+    lines.extend(chains.iter().rev().filter(|chain| !kept.contains(chain)).map(|chain| format!("Deleted: {chain}")));
+    Ok(lines)
+}
+
+/// docker's conflicts: an image in use, and an ID that several repositories name.
+fn refuse(found: &Found, tags: &[Reference], users: &[&Container], wanted: &str, force: bool) -> Result<()> {
+    let short = found.id.short();
+    let conflict = |text: String| Err(verbatim(format!("Error: conflict: {text}")));
+    if let Some(user) = users.iter().find(|container| container.is_running()) {
+        let id = user.id().short();
+        return match &found.name {
+            Some(name) if !force => conflict(format!(
+                "unable to remove repository reference \"{}\" (must force) - container {id} is using its referenced image {short}",
+                name_as_typed(name, wanted)
+            )),
+            _ => conflict(format!(
+                "unable to delete {short} (cannot be forced) - image is being used by running container {id}"
+            )),
+        };
+    }
+    if force {
+        return Ok(());
+    }
+    if let Some(user) = users.first() {
+        let id = user.id().short();
+        return match &found.name {
+            Some(name) => conflict(format!(
+                "unable to remove repository reference \"{}\" (must force) - container {id} is using its referenced image {short}",
+                name_as_typed(name, wanted)
+            )),
+            None => conflict(format!(
+                "unable to delete {short} (must be forced) - image is being used by stopped container {id}"
+            )),
+        };
+    }
+    let mut repositories: Vec<_> = tags.iter().map(Reference::repository).collect();
+    repositories.dedup();
+    if found.name.is_none() && repositories.len() > 1 {
+        return conflict(format!(
+            "unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+        ));
+    }
+    Ok(())
+}
+
+fn name_as_typed(name: &Reference, wanted: &str) -> String {
+    if wanted.contains(':') { name.familiar() } else { wanted.to_owned() }
+}
+
+/// The chain IDs of an image's layers, lowest first.
+fn chains(store: &Store, id: &Digest) -> Vec<Digest> {
+    let diff_ids = names::config(store, id).map(|config| config.rootfs.diff_ids).unwrap_or_default();
+    (1..=diff_ids.len()).map(|n| layer::chain_id(&diff_ids[..n])).collect()
+}
+
+/// Those that another image still has.
+fn kept_chains(store: &Store) -> Result<Vec<Digest>> {
+    Ok(store.image_ids()?.iter().flat_map(|id| chains(store, id)).collect())
+}

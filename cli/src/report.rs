@@ -1,0 +1,99 @@
+//! Errors as the user sees them, and the exit code that goes with them.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the command could not do what it was asked; the message says why |
+//! | 125 | wrong flags, or `run` failed before the container's command was started |
+//! | 126, 127 | the container's command cannot be executed, or was not found |
+//! | 128+n | the container's command was ended by signal n |
+//! | 130 | interrupted by Ctrl-C |
+//!
+//! `run` passes the exit code of the container's command through. These are docker's codes, since scripts rely on them.
+
+use std::process::ExitCode;
+
+use crate::args::Usage;
+
+/// The command failed.
+pub(crate) const FAILED: u8 = 1;
+/// Wrong flags; for `run` also every failure of its own.
+pub(crate) const USAGE: u8 = 125;
+
+/// An error whose text is printed as it is, because docker defines it, perhaps with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Verbatim {
+    /// Everything to print.
+    pub(crate) text: String,
+    /// The exit code, when it is not the verb's usual one.
+    pub(crate) code: Option<u8>,
+}
+
+/// A text of docker's, with the verb's usual exit code.
+pub(crate) fn verbatim(text: impl Into<String>) -> anyhow::Error {
+    Verbatim { text: text.into(), code: None }.into()
+}
+
+/// A text of docker's with an exit code.
+pub(crate) fn verbatim_with_code(text: impl Into<String>, code: u8) -> anyhow::Error {
+    Verbatim { text: text.into(), code: Some(code) }.into()
+}
+
+/// Prints a failure: what happened, then the chain of causes, one a line.
+pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
+    if let Some(Verbatim { text, code: own }) = error.downcast_ref() {
+        if !text.is_empty() {
+            line(text.trim_end());
+        }
+        return ExitCode::from(own.unwrap_or(code));
+    }
+    let mut chain = error.chain().map(ToString::to_string);
+    let first = chain.next().unwrap_or_default();
+    line(&format!("error: {first}"));
+    let mut last = first;
+    for cause in chain {
+        // A wrapper that repeats its source says nothing new.
+        if !last.contains(&cause) {
+            line(&format!("  cause: {}", cause.replace('\n', "\n  ")));
+        }
+        last = cause;
+    }
+    if let Some(hint) = hint(error) {
+        line(&format!("  hint: {hint}"));
+    }
+    ExitCode::from(code)
+}
+
+/// Prints help, or what is wrong with the command line.
+pub(crate) fn usage(usage: &Usage) -> ExitCode {
+    match usage {
+        Usage::Help(text) => {
+            crate::output::print(text);
+            ExitCode::SUCCESS
+        }
+        Usage::Wrong { text, code } => {
+            line(text.trim_end());
+            ExitCode::from(*code)
+        }
+    }
+}
+
+/// What to do about errors that every verb may meet.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
+    match io.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Some("the disk is full; free some space and try again, the store is sound".to_owned())
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            Some("choose a store that you may write with `--root DIR` or `$GANTRY_ROOT`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where errors are printed")]
+fn line(text: &str) {
+    eprintln!("{text}");
+}
