@@ -11,6 +11,7 @@
 //!   there keeps its time, though things change in it.
 //! - Modes and times of folders are set at the end, those furthest below first. Owner comes before mode, as changing
 //!   it clears setuid, and before `security.capability`, for the same reason.
+//! - Devices are left out where nobody may make them, as in a user namespace.
 //! - `trusted.overlay.*` and `user.overlay.*` are not taken from a layer, and neither is a device 0:0, which overlayfs
 //!   would read as a whiteout.
 
@@ -37,7 +38,7 @@ use crate::store::remove_tree;
 pub enum Owners {
     /// Files are given to them, which takes the right to.
     Keep,
-    /// Files belong to whoever unpacks, and devices, which only root can make, are left out.
+    /// Files belong to whoever unpacks.
     Ignore,
 }
 
@@ -361,10 +362,6 @@ impl<'fd> Applier<'fd> {
             Kind::CharDevice { major: 0, minor: 0 } => {
                 return Err(ApplyError::WhiteoutDevice { path: header.path.clone() });
             }
-            Kind::CharDevice { .. } | Kind::BlockDevice { .. } if self.owners == Owners::Ignore => {
-                tracing::debug!(path = %shown(&header.path), "left out a device");
-                return self.remove(place).map_err(io(&header.path));
-            }
             Kind::Symlink { target } => self.create(place, || symlinkat(&target[..], folder, name)),
             Kind::CharDevice { major, minor } => {
                 self.create(place, || node(FileType::CharacterDevice, makedev(*major, *minor)))
@@ -374,7 +371,15 @@ impl<'fd> Applier<'fd> {
             }
             _ => self.create(place, || node(FileType::Fifo, 0)),
         };
-        made.map_err(io(&header.path))?;
+        let is_device = matches!(header.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. });
+        match made {
+            // In a user namespace nobody can make one, and a container gets its own.
+            Err(Errno::PERM) if is_device => {
+                tracing::debug!(path = %shown(&header.path), "left out a device");
+                return Ok(());
+            }
+            made => made.map_err(io(&header.path))?,
+        }
         let is_link = matches!(header.kind, Kind::Symlink { .. });
         self.metadata(place, header, if is_link { FileType::Symlink } else { FileType::Unknown })
     }

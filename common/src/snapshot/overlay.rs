@@ -62,7 +62,7 @@ pub enum MountError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The kernel refused the mount.
+    /// The kernel refused the mount; its log (`dmesg`) often says why.
     #[error("cannot mount an overlay of {lowers} folders: {step}")]
     Mount {
         /// How many lower folders were asked for.
@@ -79,19 +79,19 @@ pub enum MountError {
 /// # Errors
 /// When a folder cannot be opened, or overlayfs is not to be had here; [`probe`] tells the second beforehand.
 pub fn mount_detached(overlay: &Overlay) -> Result<OwnedFd, MountError> {
-    let opened = Opened::new(overlay)?;
+    let opened = Opened::new(overlay)
+        .map_err(|(path, errno)| MountError::Folder { path: path.to_owned(), source: errno.into() })?;
     if let ([], Some((tree, ..))) = (&opened.lowers[..], &opened.upper) {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         return open_tree(tree, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
             .map_err(|errno| Refused { step: "open_tree".into(), errno }.error(0));
     }
-    let mut result = Err(Refused { step: "lowerdir+".into(), errno: Errno::INVAL });
-    for way in [Way::Descriptors, Way::Names, Way::Classic] {
-        result = opened.mount(way);
-        // EINVAL is the answer of a kernel that does not know the way, and of one that knows it and dislikes the
-        // folders; the oldest way then repeats the refusal.
-        if !matches!(&result, Err(refused) if refused.errno == Errno::INVAL) {
-            break;
+    let mut result = opened.mount(Way::Descriptors);
+    if matches!(&result, Err(refused) if refused.errno == Errno::INVAL && refused.step == LOWER) {
+        result = opened.mount(Way::Names);
+        // A kernel that knows neither says so late.
+        if matches!(&result, Err(refused) if refused.errno == Errno::INVAL) {
+            result = opened.mount(Way::Classic);
         }
     }
     result.map_err(|refused| refused.error(overlay.lowers.len()))
@@ -177,10 +177,10 @@ struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    fn new(overlay: &'a Overlay) -> Result<Self, MountError> {
-        let open = |path: &PathBuf| {
+    fn new(overlay: &'a Overlay) -> Result<Self, (&'a Path, Errno)> {
+        let open = |path: &'a PathBuf| {
             openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| MountError::Folder { path: path.clone(), source: errno.into() })
+                .map_err(|errno| (path.as_path(), errno))
         };
         let lowers = overlay.lowers.iter().map(open).collect::<Result<_, _>>()?;
         let upper = match &overlay.upper {
@@ -206,7 +206,7 @@ impl<'a> Opened<'a> {
     ) -> Result<OwnedFd, Refused> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Refused::at("fsopen"))?;
         for lower in &self.lowers {
-            set(context.as_fd(), "lowerdir+", lower.as_fd()).map_err(Refused::at("lowerdir+"))?;
+            set(context.as_fd(), LOWER, lower.as_fd()).map_err(Refused::at(LOWER))?;
         }
         if let Some((tree, work, volatile)) = &self.upper {
             set(context.as_fd(), "upperdir", tree.as_fd()).map_err(Refused::at("upperdir"))?;
@@ -221,40 +221,21 @@ impl<'a> Opened<'a> {
         if ids::in_user_namespace() {
             fsconfig_set_flag(&context, "userxattr").map_err(Refused::at("userxattr"))?;
         }
-        fsconfig_create(&context)
-            .map_err(|errno| Refused { step: complaint(&context).unwrap_or("fsconfig".into()), errno })?;
+        fsconfig_create(&context).map_err(Refused::at("fsconfig"))?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .map_err(Refused::at("fsmount"))
     }
 
-    /// `mount(2)` needs a place, and a place in our own namespace would outlive a `kill -9`. So a thread enters a
-    /// mount namespace of its own, mounts there and clones the mount; the namespace ends with the thread.
+    /// `mount(2)` needs a place, and a mount in our own namespace would outlive a `kill -9`. So a thread enters a
+    /// mount namespace of its own, mounts there and clones the mount; the namespace ends with the thread. Folders are
+    /// opened anew in it, since overlayfs takes none of another namespace.
     fn mount_in_a_namespace(&self) -> Result<OwnedFd, Refused> {
         std::thread::scope(|scope| {
             scope
-                .spawn(|| self.mount_classic())
+                .spawn(|| mount_classic(self.overlay))
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    }
-
-    fn mount_classic(&self) -> Result<OwnedFd, Refused> {
-        // The file descriptor table stays shared, which is what makes the newer function unsafe.
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe for the sake of CLONE_FILES, which is not asked for"
-        )]
-        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS | rustix::thread::UnshareFlags::FS)
-            .map_err(Refused::at("unshare"))?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(Refused::at("making mounts private"))?;
-        // Any folder serves as the place; what the mount hides is hidden from this thread alone.
-        let place = self.overlay.lowers.first().ok_or(Errno::INVAL).map_err(Refused::at("lowerdir"))?;
-        let options = std::ffi::CString::new(self.classic_options()).expect("numbers and words hold no NUL");
-        mount("overlay", place, "overlay", MountFlags::empty(), options.as_c_str())
-            .map_err(Refused::at("mount"))?;
-        open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-            .map_err(Refused::at("open_tree"))
     }
 
     fn classic_options(&self) -> String {
@@ -271,21 +252,34 @@ impl<'a> Opened<'a> {
     }
 }
 
+fn mount_classic(overlay: &Overlay) -> Result<OwnedFd, Refused> {
+    // The file descriptor table stays shared, which is what makes the newer function unsafe.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for the sake of CLONE_FILES, which is not asked for"
+    )]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS | rustix::thread::UnshareFlags::FS)
+        .map_err(Refused::at("unshare"))?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Refused::at("making mounts private"))?;
+    // Any folder serves as the place; what the mount hides is hidden from this thread alone.
+    let place = overlay.lowers.first().ok_or(Errno::INVAL).map_err(Refused::at("lowerdir"))?;
+    let opened = Opened::new(overlay).map_err(|(path, errno)| Refused::at(path.display())(errno))?;
+    let options = std::ffi::CString::new(opened.classic_options()).expect("numbers and words hold no NUL");
+    mount("overlay", place, "overlay", MountFlags::empty(), options.as_c_str())
+        .map_err(Refused::at("mount"))?;
+    open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+        .map_err(Refused::at("open_tree"))
+}
+
+/// Adds a folder below those named before; kernels before 6.5 do not know it.
+const LOWER: &str = "lowerdir+";
+
 /// What every mount says, see the head of this file. (`redirect_dir=off` would follow redirects on some kernels.)
 const FIXED: &[(&str, &str)] = &[("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
 fn name(folder: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", folder.as_raw_fd())
-}
-
-/// The last sentence that the kernel left in the context's log, without its `e ` in front.
-fn complaint(context: &OwnedFd) -> Option<String> {
-    let mut last = None;
-    let mut line = [0u8; 512];
-    while let Ok(length) = rustix::io::read(context, &mut line) {
-        last = Some(String::from_utf8_lossy(&line[..length]).trim_end().to_owned());
-    }
-    last.map(|line| line.split_once(' ').map_or(line.clone(), |(_, text)| text.to_owned()))
 }
 
 #[cfg(test)]
@@ -369,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_own_words_are_passed_on() {
+    fn folders_that_make_no_overlay_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let mut overlay = stack(folder.path(), 1);
         if let Some(upper) = &mut overlay.upper {

@@ -13,12 +13,20 @@ use crate::snapshot::{Overlay, Upper, mount_detached};
 const KEEP: ApplyOptions =
     ApplyOptions { owners: Owners::Keep, limits: Limits { entries: 1000, hole_bytes: 1 << 40 } };
 
+/// Whether files can be given to any owner here.
 fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
+    let root = crate::snapshot::Ids::current().owners == Owners::Keep;
     if !root {
-        eprintln!("skipped: not root");
+        eprintln!("skipped: files cannot be given to others here");
     }
     root
+}
+fn is_in_a_namespace() -> bool {
+    let namespace = crate::snapshot::Ids::current().name != "full";
+    if namespace {
+        eprintln!("skipped: in a user namespace");
+    }
+    namespace
 }
 
 /// Unpacks layers as a plain folder on top of each other.
@@ -261,13 +269,16 @@ fn devices_pipes_and_special_modes_are_made() {
         block[108..116].copy_from_slice(b"0000005\0");
         block[116..124].copy_from_slice(b"0000006\0");
     };
+    if is_in_a_namespace() {
+        return;
+    }
     let layer = tar().block(numbers).entry(b'6', "pipe", "", b"").block(setuid).finish();
     check_apply(&[layer], &["c 666 0:0 3 null 0x103", "p 644 1:2 3 pipe", "f 6755 5:6 3 su = "]);
 }
 
 #[test]
 fn times_owners_and_attributes_come_from_pax() {
-    if !is_root() {
+    if !is_root() || is_in_a_namespace() {
         return;
     }
     let capability: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -321,11 +332,11 @@ fn a_sparse_file_takes_no_room_for_its_holes() {
 }
 
 #[test]
-fn without_rights_owners_and_devices_are_left_out() {
+fn without_rights_owners_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    let layer = tar().dir("d").file("d/f", b"1").entry(b'4', "d/sda", "", b"").finish();
+    let layer = tar().dir("d").file("d/f", b"1").finish();
     let options = ApplyOptions { owners: Owners::Ignore, ..KEEP };
     // The folder's mode 0644 forbids its owner to enter; a second layer must get in all the same.
     for _ in 0..2 {
