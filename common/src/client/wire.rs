@@ -322,6 +322,7 @@ impl Reply {
             self.bytes(ERROR_BODY_LIMIT_BYTES).await.map(|body| body_errors(&body)).unwrap_or_default(),
         );
         errors.dedup();
+        name_errors(status, &mut errors);
         line.failed(Cause::Status { status, errors, retry_after })
     }
 }
@@ -348,6 +349,22 @@ fn oauth_errors(headers: &HeaderMap) -> Vec<RegistryError> {
         code: "DENIED".to_owned(),
         message: "requested access to the resource is denied".to_owned(),
     }]
+}
+
+/// Answers without a code of their own, those to HEAD above all, get the one that docker takes for their status.
+fn name_errors(status: StatusCode, errors: &mut Vec<RegistryError>) {
+    let (code, message) = match status {
+        StatusCode::UNAUTHORIZED => ("UNAUTHORIZED", "authentication required"),
+        StatusCode::FORBIDDEN => ("DENIED", "requested access to the resource is denied"),
+        StatusCode::TOO_MANY_REQUESTS => ("TOOMANYREQUESTS", "too many requests"),
+        _ => return,
+    };
+    if errors.is_empty() {
+        errors.push(RegistryError { code: String::new(), message: message.to_owned() });
+    }
+    for error in errors.iter_mut().filter(|error| error.code.is_empty()) {
+        code.clone_into(&mut error.code);
+    }
 }
 
 /// The registry's list, or what token servers and proxies say instead.

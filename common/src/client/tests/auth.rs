@@ -220,8 +220,10 @@ async fn the_token_servers_refusal_is_told_with_its_url_and_words() {
     .await;
     let files = Files::new().login(&server.host(), "ann", "s3cret");
     let error = get(&files.client(), &server).await.unwrap_err();
-    let expected =
-        format!("GET http://{}/token: 401 Unauthorized: incorrect username or password", server.host());
+    let expected = format!(
+        "GET http://{}/token: 401 Unauthorized: unauthorized: incorrect username or password",
+        server.host()
+    );
     assert_eq!(error.to_string(), expected);
 }
 
