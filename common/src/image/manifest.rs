@@ -1,12 +1,13 @@
-//! The manifest by which an image travels. One that it came with is used again, byte for byte; else it is a pure function of
-//! the config, the codec and the encoder's version, made when it is first needed and remembered in the image's record.
+//! The manifest by which an image travels. One that it came with is used again, byte for byte, as long as all that it names
+//! is here; else it is a pure function of the config, the codec and the encoder's version, made when it is first needed and
+//! remembered in the image's record.
 
 use std::collections::BTreeMap;
 
 use super::names::{self, ConfigError};
 use crate::digest::Digest;
 use crate::layer::{self, Codec, EncodeOptions, Form, LayerError};
-use crate::oci::{Descriptor, Manifest, ParseError, media_type};
+use crate::oci::{Descriptor, MANIFEST_LIMIT_BYTES, Manifest, ManifestOrIndex, ParseError, media_type};
 use crate::store::{CommitError, ImageRecord, ReadError, Store, StoreError};
 
 /// Why an image has no manifest.
@@ -46,8 +47,10 @@ pub enum ManifestError {
 pub fn for_push(store: &Store, id: &Digest, codec: Codec) -> Result<Descriptor, ManifestError> {
     let record = store.image(id)?.ok_or_else(|| ManifestError::NoImage(id.clone()))?;
     for (form, manifest) in &record.manifests {
+        // The index that it came by is on record, too.
         if *form == ImageRecord::foreign_form(&manifest.digest)
-            && store.blob_size(&manifest.digest)?.is_some()
+            && media_type::is_manifest(&manifest.media_type)
+            && is_complete(store, manifest)?
         {
             return Ok(manifest.clone());
         }
@@ -89,10 +92,43 @@ fn make(store: &Store, id: &Digest, codec: Codec) -> Result<Manifest, ManifestEr
     })
 }
 
-/// The blob that a layer came as, when it came compressed; else one of our own making.
+/// The blob that a layer came as, when it came compressed; else one of our own making. What our own writer made is always
+/// compressed here, also when it came from elsewhere meanwhile: its digest must not depend on what was pulled.
 fn form(store: &Store, diff_id: &Digest, codec: Codec) -> Result<Form, LayerError> {
+    let is_ours = layer::stored::index(store, diff_id)?.canonical.is_some();
     match layer::foreign_form(store, diff_id)? {
-        Some(form) if form.codec != Codec::Plain => Ok(form),
+        Some(form) if !is_ours && form.codec != Codec::Plain => Ok(form),
         _ => layer::encode(store, diff_id, codec, &EncodeOptions::default()),
     }
+}
+
+/// Reads a manifest or index that is in the store.
+pub(super) fn read(store: &Store, descriptor: &Descriptor) -> Result<ManifestOrIndex, ManifestError> {
+    let bytes = store.read_blob(&descriptor.digest, MANIFEST_LIMIT_BYTES)?;
+    Ok(ManifestOrIndex::parse(&bytes, Some(&descriptor.media_type))?)
+}
+
+/// Whether a manifest or index and all that it names are in the store.
+pub(super) fn is_complete(store: &Store, descriptor: &Descriptor) -> Result<bool, ManifestError> {
+    let document = match read(store, descriptor) {
+        Err(ManifestError::Read(ReadError::Missing { .. })) => return Ok(false),
+        document => document?,
+    };
+    match document {
+        ManifestOrIndex::Manifest(manifest) => {
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                if store.blob_size(&blob.digest)? != Some(blob.size) {
+                    return Ok(false);
+                }
+            }
+        }
+        ManifestOrIndex::Index(index) => {
+            for child in &index.manifests {
+                if !is_complete(store, child)? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
 }
