@@ -8,13 +8,28 @@
 //! - [`mod@import`]: a root file system becomes an image
 //! - [`manifest`]: the manifest by which an image travels
 //! - [`archive`]: several images in one file
-//! - [`mod@pull`]: images from a registry
+//! - [`mod@pull`], [`mod@push`]: images from a registry and to one
 
 pub mod archive;
 pub mod import;
 pub mod manifest;
 pub mod names;
 pub mod pull;
+pub mod push;
 pub mod record;
 #[cfg(test)]
 mod testing;
+
+use crate::client::ClientError;
+
+/// What the registry said, in docker's form.
+fn said(error: &ClientError) -> String {
+    error.registry_errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => unreachable!("blocking tasks are not aborted"),
+    })
+}

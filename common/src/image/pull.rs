@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::names;
 use super::record;
+use super::{joined, names, said};
 use crate::client::{Client, ClientError, Fetched};
 use crate::digest::Digest;
 use crate::layer::{self, Import, ImportOptions, LayerError};
@@ -263,11 +263,6 @@ impl PullError {
             PullError::Client(source)
         }
     }
-}
-
-/// What the registry said, in docker's form.
-fn said(error: &ClientError) -> String {
-    error.registry_errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Pulls the image that `reference` means for `platform`, and names it so.
@@ -686,13 +681,6 @@ fn import_stored(store: &Store, options: ImportOptions) -> Result<(), LayerError
             Err(error) => return Err(StoreError::io("read", &path)(error).into()),
         }
     }
-}
-
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    result.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => unreachable!("blocking tasks are not aborted"),
-    })
 }
 
 fn of_layer(blob: &Descriptor, source: LayerError) -> PullError {
