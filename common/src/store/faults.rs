@@ -89,7 +89,7 @@ fn push(store: &Store, n: u64) {
     let mut reach = store.reach().blob(&config).blob(&layer).manifest(&repository, &digest);
     if let Some(subject) = &subject {
         let referrer = Descriptor::new(media_type::OCI_MANIFEST, digest.clone(), link.size_bytes);
-        repository.add_referrer(subject, &referrer).unwrap();
+        assert!(repository.add_referrer(subject, &referrer).unwrap());
         reach = reach.referrer(&repository, subject);
     }
     let tag = format!("t{n}").parse().unwrap();

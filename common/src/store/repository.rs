@@ -118,7 +118,7 @@ impl<N, T: TagRecord> Repository<N, T> {
         })
     }
 
-    /// Only one at a time changes tags of a repository.
+    /// Only one at a time changes tags and lists of referrers of a repository, or unlinks what they name.
     fn lock(&self) -> Result<Lock, StoreError> {
         Lock::wait(&self.paths.root)
     }
@@ -242,14 +242,20 @@ impl ServedRepository {
         disk::remove_file(&self.paths.manifest(digest))
     }
 
-    /// Lists `referrer` under `subject`, which need not exist. Durable with [`super::Reach::referrer`].
+    /// Lists `referrer` under `subject`, which need not exist; whether it did. It does not when the referrer is not
+    /// linked, or was unlinked in the meantime. Durable with [`super::Reach::referrer`].
     ///
     /// # Errors
     /// [`StoreError::Io`] when the record cannot be written.
-    pub fn add_referrer(&self, subject: &Digest, referrer: &Descriptor) -> Result<(), StoreError> {
+    pub fn add_referrer(&self, subject: &Digest, referrer: &Descriptor) -> Result<bool, StoreError> {
+        let _lock = self.lock()?;
+        if !self.paths.manifest(&referrer.digest).exists() {
+            return Ok(false);
+        }
         let file = ReferrerFile { version: REFERRER_VERSION, descriptor: referrer.clone() };
         let path = self.paths.referrer(subject, &referrer.digest);
-        disk::write_record(&self.store.paths().ingest(), &path, &file)
+        disk::write_record(&self.store.paths().ingest(), &path, &file)?;
+        Ok(true)
     }
 
     /// The referrers of `subject` whose digest is after `after`, sorted by digest, at most `limit`.

@@ -200,15 +200,16 @@ fn an_unlinked_manifest_takes_its_tags_and_its_entry_under_its_subject_along() {
     repository.link_manifest(&subject, &link(None)).unwrap();
     repository.link_manifest(&manifest, &link(Some(subject.clone()))).unwrap();
     let referrer = Descriptor::new("x", manifest.clone(), 1);
-    repository.add_referrer(&subject, &referrer).unwrap();
+    assert!(repository.add_referrer(&subject, &referrer).unwrap());
     for (tag, manifest) in [("one", &subject), ("two", &manifest), ("too", &manifest)] {
         let record = ServedTag { manifest: manifest.clone() };
         assert!(repository.set_tag(&tag.parse().unwrap(), &record, Expect::Anything).unwrap());
     }
-    assert_eq!(repository.referrers(&subject, None, None).unwrap(), [referrer]);
+    assert_eq!(repository.referrers(&subject, None, None).unwrap(), std::slice::from_ref(&referrer));
     store.reach().manifest(&repository, &manifest).referrer(&repository, &subject).sync().unwrap();
     assert!(repository.unlink_manifest(&manifest).unwrap());
     assert!(!repository.unlink_manifest(&manifest).unwrap());
+    assert!(!repository.add_referrer(&subject, &referrer).unwrap(), "it was unlinked in the meantime");
     assert_eq!(repository.tags(None, None).unwrap(), ["one".parse().unwrap()]);
     assert_eq!(repository.manifests().unwrap(), std::slice::from_ref(&subject));
     assert!(repository.referrers(&subject, None, None).unwrap().is_empty());

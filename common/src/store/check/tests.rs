@@ -159,10 +159,13 @@ fn every_kind_of_damage_is_named() {
         ["name `b:t` stands for image CONFIG, which is not in the store"]
     );
     assert_eq!(
-        Sample::faults(|s| s
-            .repository
-            .add_referrer(&s.manifest, &Descriptor::new("x", s.layer.clone(), 1))
-            .unwrap()),
+        Sample::faults(|s| {
+            let path = s.repository.paths().referrer(&s.manifest, &s.layer);
+            let descriptor = Descriptor::new("x", s.layer.clone(), 1);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, serde_json::json!({ "version": 1, "descriptor": descriptor }).to_string())
+                .unwrap();
+        }),
         ["`a/b` lists LAYER as referrer of MANIFEST, but has no such manifest"]
     );
     assert_eq!(
