@@ -23,6 +23,9 @@ use crate::blobs::{CONTENT_DIGEST, finish};
 use crate::error::Error;
 use crate::router::{Call, blocking};
 
+/// How often a push begins anew while others delete the same manifest.
+const ATTEMPTS: usize = 3;
+
 /// end-3, `GET`.
 pub(crate) async fn get(
     repository: Authorized<Repository, Pull>,
@@ -210,34 +213,29 @@ impl Incoming {
         Ok(Incoming { bytes, digest, document, media_type })
     }
 
-    /// Everything of a push that has to last, in the order said above.
+    /// Everything of a push that has to last, in the order said above. It begins anew when the manifest is deleted
+    /// meanwhile.
     fn store(&self, repository: &Repository, tags: &[Tag], absent_allowed: bool) -> Result<(), Error> {
-        let (store, served) = (&repository.store, &repository.served);
         let absent_children = self.absent_children(repository)?;
         if !absent_allowed && !absent_children.is_empty() {
             return Err(Error::ManifestChildUnknown(absent_children));
         }
-        let mut ingest = store.ingest_as(self.digest.algorithm())?;
-        ingest.append(&self.bytes)?;
-        ingest.commit(&self.digest, None)?;
-        served.link_manifest(&self.digest, &self.link(absent_children))?;
-        self.reach_all(repository)?;
-
-        let tag = ServedTag { manifest: self.digest.clone() };
-        for name in tags {
-            if !served.set_tag(name, &tag, Expect::Anything)? {
-                // Somebody deleted the manifest since it was linked.
-                return Err(Error::ManifestUnknown(self.digest.to_string()));
+        let link = self.link(absent_children);
+        for _ in 0..ATTEMPTS {
+            let mut ingest = repository.store.ingest_as(self.digest.algorithm())?;
+            ingest.append(&self.bytes)?;
+            ingest.commit(&self.digest, None)?;
+            repository.served.link_manifest(&self.digest, &link)?;
+            if self.reach_all(repository)? && self.set_tags(repository, tags)? {
+                return Ok(());
             }
         }
-        if !tags.is_empty() {
-            store.reach().tags(served).sync()?;
-        }
-        Ok(())
+        Err(Error::ManifestUnknown(self.digest.to_string()))
     }
 
-    /// Looks at each child again, lists the referrer, and brings all names that this manifest needs to the disk.
-    fn reach_all(&self, repository: &Repository) -> Result<(), StoreError> {
+    /// Looks at each child again, lists the referrer, and brings all names that this manifest needs to the disk. False
+    /// when the manifest was deleted meanwhile.
+    fn reach_all(&self, repository: &Repository) -> Result<bool, StoreError> {
         let (store, served) = (&repository.store, &repository.served);
         let mut reach = store.reach().manifest(served, &self.digest);
         for child in self.children() {
@@ -248,10 +246,28 @@ impl Incoming {
             }
         }
         if let Some(subject) = self.subject() {
-            served.add_referrer(&subject.digest, &self.descriptor())?;
+            if !served.add_referrer(&subject.digest, &self.descriptor())? {
+                return Ok(false);
+            }
             reach = reach.referrer(served, &subject.digest);
         }
-        reach.sync()
+        reach.sync()?;
+        Ok(true)
+    }
+
+    /// Points `tags` at the manifest, now that it is on the disk. False when it was deleted meanwhile.
+    fn set_tags(&self, repository: &Repository, tags: &[Tag]) -> Result<bool, StoreError> {
+        let served = &repository.served;
+        let record = ServedTag { manifest: self.digest.clone() };
+        for tag in tags {
+            if !served.set_tag(tag, &record, Expect::Anything)? {
+                return Ok(false);
+            }
+        }
+        if !tags.is_empty() {
+            repository.store.reach().tags(served).sync()?;
+        }
+        Ok(true)
     }
 
     /// The children that this repository does not hold.

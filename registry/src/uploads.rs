@@ -64,15 +64,10 @@ pub(crate) async fn append(
     call: &Call<'_>,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let id = parse(id)?;
-    let chunk = chunk(call)?;
-    call.app
-        .intake
-        .write(body, move |chunks| {
-            let upload = take_in(&repository, resume(&repository, &id)?, chunk, chunks)?;
-            Ok(session(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
-        })
-        .await
+    receive(repository, id, call, body, |repository, upload| {
+        Ok(session(StatusCode::ACCEPTED, repository, upload.id(), upload.offset()))
+    })
+    .await
 }
 
 /// end-6.
@@ -82,17 +77,29 @@ pub(crate) async fn finish(
     call: &Call<'_>,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let id = parse(id)?;
     let digest: Digest = call.query.get("digest").ok_or(Error::DigestMissing)?.parse()?;
+    receive(repository, id, call, body, move |repository, upload| {
+        let size_bytes = upload.finish(&digest)?;
+        hold(repository, &digest, size_bytes)
+    })
+    .await
+}
+
+/// Adds a request's body to its session, then lets `respond` do the rest with the session still held.
+async fn receive(
+    repository: Authorized<Repository, Push>,
+    id: &str,
+    call: &Call<'_>,
+    body: &mut Body,
+    respond: impl FnOnce(&Authorized<Repository, Push>, Upload) -> Result<Response, Error> + Send + 'static,
+) -> Result<Response, Error> {
+    let id = parse(id)?;
     let chunk = chunk(call)?;
-    call.app
-        .intake
-        .write(body, move |chunks| {
-            let upload = take_in(&repository, resume(&repository, &id)?, chunk, chunks)?;
-            let size_bytes = upload.finish(&digest)?;
-            hold(&repository, &digest, size_bytes)
-        })
-        .await
+    let receive = move |chunks: &mut Chunks| {
+        let upload = take_in(&repository, resume(&repository, &id)?, chunk, chunks)?;
+        respond(&repository, upload)
+    };
+    call.app.intake.write(body, receive).await
 }
 
 /// end-14.

@@ -13,7 +13,7 @@ use reqwest::{Client, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{CONFIG, Image, World, noise};
+use crate::support::{CONFIG, Image, World, descriptor, manifest, noise};
 
 /// Asks until what a request left behind has settled: it ends on the server a moment after it ended here.
 async fn until(mut condition: impl AsyncFnMut() -> bool) {
@@ -58,7 +58,7 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
     for _ in 0..20 {
         world.patch(&location, 7, &noise(1, 900_000)).await.fails(416, "BLOB_UPLOAD_INVALID");
         world
-            .put("/v2/a/blobs/uploads/x?digest=x", noise(1, 900_000))
+            .put(&format!("/v2/a/blobs/uploads/x?digest={}", Digest::sha256(b"")), noise(1, 900_000))
             .await
             .fails(404, "BLOB_UPLOAD_UNKNOWN");
     }
@@ -230,6 +230,40 @@ async fn a_shutdown_does_not_wait_for_ever() {
     let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
     upload.write_all(head.as_bytes()).await.unwrap();
     until(async || world.patch(&location, 7, b"x").await.status == StatusCode::CONFLICT).await;
+    world.end().await;
+}
+
+/// Pushes, moves and deletions of the same names at once: every answer is one that the spec knows, and the store is
+/// sound at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_and_deletions_at_once_leave_a_sound_store() {
+    let world = World::start().await;
+    let subject = world.push_image("a", "subject", b"layer").await;
+    let mut referrer = manifest(b"layer");
+    referrer["subject"] = descriptor(OCI_MANIFEST, &subject.manifest);
+    let referrer = referrer.to_string().into_bytes();
+    let digest = Digest::sha256(&referrer);
+    let path = format!("/v2/a/manifests/{digest}");
+    let push = async || {
+        for _ in 0..60 {
+            // Not found: it was deleted each time that the push began anew.
+            let status = world.put_manifest("a", "latest", OCI_MANIFEST, &referrer).await.status;
+            assert!(matches!(status, StatusCode::CREATED | StatusCode::NOT_FOUND), "{status}");
+            world.push_blob("a", b"layer").await;
+        }
+    };
+    let delete = async || {
+        for _ in 0..120 {
+            let status = world.delete(&path).await.status;
+            assert!(matches!(status, StatusCode::ACCEPTED | StatusCode::NOT_FOUND), "{status}");
+            world.delete("/v2/a/manifests/latest").await;
+            world.delete(&format!("/v2/a/blobs/{}", subject.layer)).await;
+        }
+    };
+    tokio::join!(push(), push(), delete(), delete());
+    let listed = world.get(&format!("/v2/a/referrers/{}", subject.digest)).await.json();
+    let there = world.head(&path).await.status == StatusCode::OK;
+    assert_eq!(listed["manifests"].as_array().unwrap().len(), usize::from(there));
     world.end().await;
 }
 
