@@ -10,7 +10,10 @@ use rustix::io::Errno;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes `name` in `folder` and, when it is a folder, all below it, however deep; nothing there is success.
-pub(crate) fn remove_tree(folder: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+///
+/// # Errors
+/// What the kernel says; then some of the tree may be gone already.
+pub fn remove_tree(folder: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
     let mut above: Option<OwnedFd> = None;
     let mut path: Vec<Level> = Vec::new();
     match remove_file_or_enter(folder.as_fd(), name)? {
