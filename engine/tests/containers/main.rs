@@ -11,6 +11,7 @@ mod commands;
 mod confinement;
 mod lifecycle;
 mod mounts;
+mod records;
 mod terminal;
 mod world;
 
@@ -24,7 +25,14 @@ fn main() {
     {
         lifecycle::victim(spec, script);
     }
-    let tests: Vec<Test> =
-        [commands::TESTS, confinement::TESTS, lifecycle::TESTS, mounts::TESTS, terminal::TESTS].concat();
+    let tests: Vec<Test> = [
+        commands::TESTS,
+        confinement::TESTS,
+        lifecycle::TESTS,
+        mounts::TESTS,
+        records::TESTS,
+        terminal::TESTS,
+    ]
+    .concat();
     std::process::exit(world::run_tests(&tests));
 }

@@ -1,0 +1,525 @@
+//! Containers on this machine: one folder each.
+//!
+//! ```text
+//! containers/
+//!     lock                    held while containers are made, named or removed; never while they run
+//!     names/<name>            a link to the id: whose name it is
+//!     leaving/<id>            is to be removed once nobody holds its lock: half made, half removed, or `--rm`
+//!     <id>/                   locked (shared) by whoever makes or runs it
+//!         config.json         what it was made from; never changed
+//!         settings.json       its name: what can be changed later; replaced by compare-and-swap under `lock`
+//!         state.json          what became of it; replaced by whoever runs it
+//!         hosts hostname resolv.conf      mounted into /etc
+//!         upper/ work/        its changes, as an overlay's top
+//! ```
+//! Files are replaced by rename. A record of a killed process is seen as such by comparing PID, start time and boot.
+//! What a kill interrupts is repaired by the next who makes or lists containers.
+
+mod names;
+mod process;
+mod record;
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::snapshot::{Overlay, Upper};
+use common::store::remove_tree;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use self::process::Process;
+pub use self::record::{Config, LOST, Settings, State, Status, VERSION};
+use crate::error::RunError;
+use crate::etc;
+use crate::run::{Attachment, ExitStatus, run};
+use crate::spec::{Mount, Root, RunSpec, Source, WindowSize};
+
+/// How many made-up names are tried before one gets a number behind it.
+const NAME_ATTEMPTS: u32 = 16;
+
+/// All containers of a store.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    folder: PathBuf,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct Container {
+    /// What it was made from.
+    pub config: Config,
+    /// What can be changed.
+    pub settings: Settings,
+    /// What is true about it as of when this was read.
+    pub state: State,
+    folder: PathBuf,
+    /// Keeps others from removing what is being made or run.
+    _lock: Option<OwnedFd>,
+}
+
+/// Why a container cannot be found, made or removed. The texts are docker's.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// The name is not one.
+    #[error("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Another container has it.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or \
+         rename) that container to be able to reuse that name."
+    )]
+    Conflict {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// Nothing has that name or ID.
+    #[error("No such container: {reference}")]
+    Unknown {
+        /// What was given.
+        reference: String,
+    },
+    /// Several IDs begin like this.
+    #[error("Multiple IDs found with provided prefix: {prefix}")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+    },
+    /// It runs, and shall not be killed.
+    #[error(
+        "You cannot remove a running container {id}. Stop the container before attempting removal or force remove"
+    )]
+    Running {
+        /// The container.
+        id: String,
+    },
+    /// A file cannot be read, written or removed.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
+    let path = path.to_owned();
+    move |source| ContainerError::Io { what, path, source }
+}
+
+impl Containers {
+    /// The containers in `folder`, which is made when something is put into it.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Containers { folder: folder.into() }
+    }
+
+    /// Makes a container. Its `id`, `created_ns` and `version` are filled in here, an empty `hostname` becomes the
+    /// beginning of the ID, and an empty `name` is made up. It stays locked as long as the value lives.
+    ///
+    /// # Errors
+    /// [`ContainerError::Name`], [`ContainerError::Conflict`] or [`ContainerError::Io`]; then nothing is left of it.
+    pub fn create(&self, config: Config, name: &str) -> Result<Container, ContainerError> {
+        if !name.is_empty() {
+            names::check(name)?;
+        }
+        let _lock = self.lock()?;
+        self.sweep()?;
+        let id = new_id().map_err(io_error("make an ID for", &self.folder))?;
+        let name = self.free_name(name, &id)?;
+        let folder = self.folder.join(&id);
+        // From here on whatever is left of it is removed, until it is whole.
+        let leaving = self.leaving().join(&id);
+        fs::write(&leaving, "").map_err(io_error("write", &leaving))?;
+        private_folder(&folder).map_err(io_error("make", &folder))?;
+        let held = lock_shared(&folder).map_err(io_error("lock", &folder))?;
+        let hostname = if config.hostname.is_empty() { id[..12].to_owned() } else { config.hostname.clone() };
+        let config = Config { version: VERSION, id: id.clone(), created_ns: now_ns(), hostname, ..config };
+        let settings = Settings { version: VERSION, name };
+        let container = Container { config, settings, state: State::created(), folder, _lock: Some(held) };
+        container.write_all()?;
+        self.name(&container.settings.name, &id)?;
+        if !container.config.auto_remove {
+            fs::remove_file(&leaving).map_err(io_error("remove", &leaving))?;
+        }
+        Ok(container)
+    }
+
+    /// All containers, the newest first.
+    ///
+    /// # Errors
+    /// [`ContainerError::Io`].
+    pub fn list(&self) -> Result<Vec<Container>, ContainerError> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        if let Some(_lock) = self.try_lock()? {
+            self.sweep()?;
+        }
+        let mut containers = Vec::new();
+        for id in self.ids()? {
+            match self.load(&id) {
+                Ok(container) => containers.push(container),
+                // Being made, or removed in the meantime.
+                Err(ContainerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        containers.sort_by_key(|container| std::cmp::Reverse(container.config.created_ns));
+        Ok(containers)
+    }
+
+    /// The container with this ID, this name, or the only ID that begins so; in this order.
+    ///
+    /// # Errors
+    /// [`ContainerError::Unknown`], [`ContainerError::Ambiguous`] or [`ContainerError::Io`].
+    pub fn find(&self, reference: &str) -> Result<Container, ContainerError> {
+        let unknown = || ContainerError::Unknown { reference: reference.to_owned() };
+        let id = self.resolve(reference)?.ok_or_else(unknown)?;
+        self.load(&id).map_err(|error| match error {
+            ContainerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => unknown(),
+            error => error,
+        })
+    }
+
+    /// Removes a container. One that runs is killed with `force`, and refused without.
+    ///
+    /// # Errors
+    /// [`ContainerError::Running`] or [`ContainerError::Io`]; what is left after the second is removed later.
+    pub fn remove(&self, container: Container, force: bool) -> Result<(), ContainerError> {
+        if let Some(process) = &container.state.process {
+            if !force {
+                return Err(ContainerError::Running { id: container.config.id });
+            }
+            process.kill().map_err(io_error("kill the container in", &container.folder))?;
+        }
+        let _lock = self.lock()?;
+        self.remove_locked(&container.config.id)
+    }
+
+    fn load(&self, id: &str) -> Result<Container, ContainerError> {
+        let folder = self.folder.join(id);
+        let state: State = read(&folder, "state.json")?;
+        Ok(Container {
+            config: read(&folder, "config.json")?,
+            settings: read(&folder, "settings.json")?,
+            state: state.compared(),
+            folder,
+            _lock: None,
+        })
+    }
+
+    fn resolve(&self, reference: &str) -> Result<Option<String>, ContainerError> {
+        if is_id(reference) && self.folder.join(reference).exists() {
+            return Ok(Some(reference.to_owned()));
+        }
+        let reference = reference.strip_prefix('/').unwrap_or(reference);
+        if names::check(reference).is_ok()
+            && let Some(id) = self.owner_of(reference)
+        {
+            return Ok(Some(id));
+        }
+        if reference.is_empty() || !self.folder.exists() {
+            return Ok(None);
+        }
+        let mut found = self.ids()?.into_iter().filter(|id| id.starts_with(reference));
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(ContainerError::Ambiguous { prefix: reference.to_owned() }),
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn ids(&self) -> Result<Vec<String>, ContainerError> {
+        let entries = fs::read_dir(&self.folder).map_err(io_error("list", &self.folder))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| is_id(name)).collect())
+    }
+
+    fn names(&self) -> PathBuf {
+        self.folder.join("names")
+    }
+
+    fn leaving(&self) -> PathBuf {
+        self.folder.join("leaving")
+    }
+
+    /// One who makes, names or removes at a time. Makes the folders that are always there.
+    fn lock(&self) -> Result<OwnedFd, ContainerError> {
+        let file = self.lock_file()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .map_err(|errno| io_error("lock", &self.folder)(errno.into()))?;
+        Ok(file)
+    }
+
+    fn try_lock(&self) -> Result<Option<OwnedFd>, ContainerError> {
+        let file = self.lock_file()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(io_error("lock", &self.folder)(errno.into())),
+        }
+    }
+
+    fn lock_file(&self) -> Result<OwnedFd, ContainerError> {
+        for folder in [self.folder.clone(), self.names(), self.leaving()] {
+            fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
+        }
+        let path = self.folder.join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| io_error("open", &path)(errno.into()))
+    }
+
+    /// Removes what the dead left behind. Under the lock.
+    fn sweep(&self) -> Result<(), ContainerError> {
+        let leaving = self.leaving();
+        for entry in fs::read_dir(&leaving).map_err(io_error("list", &leaving))? {
+            let Ok(id) = entry.map_err(io_error("list", &leaving))?.file_name().into_string() else {
+                continue;
+            };
+            let folder = self.folder.join(&id);
+            let held = match lock_exclusive(&folder) {
+                Ok(held) => !held,
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                Err(error) => return Err(io_error("lock", &folder)(error)),
+            };
+            if !held {
+                tracing::debug!(container = id, "removing what was left");
+                self.remove_locked(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a container so that a kill in between leaves something that is swept.
+    fn remove_locked(&self, id: &str) -> Result<(), ContainerError> {
+        let leaving = self.leaving().join(id);
+        fs::write(&leaving, "").map_err(io_error("write", &leaving))?;
+        let folder = self.folder.join(id);
+        if let Ok(settings) = read::<Settings>(&folder, "settings.json")
+            && self.owner_of(&settings.name).as_deref() == Some(id)
+        {
+            let name = self.names().join(&settings.name);
+            fs::remove_file(&name).map_err(io_error("remove", &name))?;
+        }
+        remove_tree(CWD, folder.as_os_str().as_encoded_bytes())
+            .map_err(|errno| io_error("remove", &folder)(errno.into()))?;
+        fs::remove_file(&leaving).map_err(io_error("remove", &leaving))
+    }
+
+    /// Who has this name. The container may be gone.
+    fn owner_of(&self, name: &str) -> Option<String> {
+        fs::read_link(self.names().join(name)).ok()?.into_os_string().into_string().ok()
+    }
+
+    /// `wanted` if it is free, or a made-up name if nothing is wanted.
+    fn free_name(&self, wanted: &str, id: &str) -> Result<String, ContainerError> {
+        let taken = |name: &str| self.owner_of(name).filter(|id| self.folder.join(id).exists());
+        if !wanted.is_empty() {
+            return match taken(wanted) {
+                Some(id) => Err(ContainerError::Conflict { name: wanted.to_owned(), id }),
+                None => Ok(wanted.to_owned()),
+            };
+        }
+        let seed = u32::from_str_radix(&id[..8], 16).expect("an ID is hex digits");
+        let mut candidates =
+            (0..NAME_ATTEMPTS).map(|attempt| names::made_up(seed.wrapping_add(attempt * 0x9e37)));
+        let free = candidates.find(|name| taken(name).is_none());
+        Ok(free.unwrap_or_else(|| format!("{}_{}", names::made_up(seed), &id[..8])))
+    }
+
+    /// Takes a name that is free, or was a dead container's.
+    fn name(&self, name: &str, id: &str) -> Result<(), ContainerError> {
+        let path = self.names().join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("remove", &path)(error)),
+        }
+        symlink(id, &path).map_err(io_error("make", &path))
+    }
+}
+
+impl Container {
+    /// 64 hex digits.
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// Its name, without a slash.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Where its changes are: an overlay's upper folder.
+    pub fn changes(&self) -> PathBuf {
+        self.folder.join("upper")
+    }
+
+    /// A file that is mounted into its `/etc`: `hosts`, `hostname` or `resolv.conf`.
+    pub fn etc_file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Runs it upon the trees `lowers`, topmost first, and waits for its end. With a terminal, `size` is its first size.
+    ///
+    /// # Errors
+    /// [`RunError`]; its state tells of it as well.
+    pub fn run(
+        &mut self,
+        lowers: Vec<PathBuf>,
+        size: WindowSize,
+        attachment: Attachment<'_>,
+    ) -> Result<ExitStatus, RunError> {
+        let spec = self.spec(lowers, size);
+        let Attachment { stdin, output, terminal, forward_signals, cancel, started } = attachment;
+        let mut running = |pid| {
+            self.state.status = Status::Running;
+            self.state.process = Process::of(pid).ok();
+            self.state.started_ns = Some(now_ns());
+            self.write_state();
+            started(pid);
+        };
+        let attachment =
+            Attachment { stdin, output, terminal, forward_signals, cancel, started: &mut running };
+        let outcome = run(&spec, attachment);
+        self.state.process = None;
+        match &outcome {
+            Ok(status) => self.state.exit_code = status.code,
+            Err(error) => {
+                self.state.exit_code = error.exit_code();
+                self.state.error = error.to_string();
+            }
+        }
+        if self.state.started_ns.is_some() {
+            self.state.status = Status::Exited;
+            self.state.finished_ns = Some(now_ns());
+        }
+        self.write_state();
+        outcome
+    }
+
+    fn spec(&self, lowers: Vec<PathBuf>, size: WindowSize) -> RunSpec {
+        let config = &self.config;
+        let upper = Upper { tree: self.changes(), work: self.folder.join("work"), volatile: false };
+        let etc = etc::FILES.map(|name| Mount {
+            source: Source::Bind(self.etc_file(name)),
+            destination: Path::new("/etc").join(name),
+            read_only: config.read_only,
+        });
+        let own = config.mounts.iter().cloned();
+        let hidden = |mount: &Mount| own.clone().any(|own| own.destination == mount.destination);
+        RunSpec {
+            id: config.id.clone(),
+            root: Root::Overlay(Overlay { lowers, upper: Some(upper) }),
+            read_only: config.read_only,
+            args: config.args.clone(),
+            env: config.env.clone(),
+            working_dir: config.working_dir.clone(),
+            user: config.user.clone(),
+            hostname: config.hostname.clone(),
+            network: config.network,
+            mounts: etc.into_iter().filter(|mount| !hidden(mount)).chain(own.clone()).collect(),
+            terminal: config.terminal.then_some(size),
+            remove_stubs: false,
+        }
+    }
+
+    fn write_all(&self) -> Result<(), ContainerError> {
+        write(&self.folder, "config.json", &self.config)?;
+        write(&self.folder, "settings.json", &self.settings)?;
+        write(&self.folder, "state.json", &self.state)?;
+        for (name, text) in etc::FILES.iter().zip(etc::texts(self.config.network, &self.config.hostname)) {
+            let path = self.folder.join(name);
+            fs::write(&path, text).map_err(io_error("write", &path))?;
+        }
+        for name in ["upper", "work"] {
+            let path = self.folder.join(name);
+            fs::DirBuilder::new().mode(0o755).create(&path).map_err(io_error("make", &path))?;
+        }
+        Ok(())
+    }
+
+    /// A state that cannot be written must not end what runs.
+    fn write_state(&self) {
+        if let Err(error) = write(&self.folder, "state.json", &self.state) {
+            tracing::warn!(
+                container = self.config.id,
+                error = crate::error::chain(&error),
+                "state is not recorded"
+            );
+        }
+    }
+}
+
+/// Container roots hold other users' files, set-user-ID ones among them: nobody else looks in.
+fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+fn lock_shared(path: &Path) -> io::Result<OwnedFd> {
+    let folder = open_folder(path)?;
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared)?;
+    Ok(folder)
+}
+
+/// Whether nobody holds the folder at this moment.
+fn lock_exclusive(path: &Path) -> io::Result<bool> {
+    match rustix::fs::flock(open_folder(path)?, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, ContainerError> {
+    let path = folder.join(name);
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    serde_json::from_reader(io::BufReader::new(file)).map_err(|error| io_error("read", &path)(error.into()))
+}
+
+fn write(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), ContainerError> {
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
+    let bytes = serde_json::to_vec_pretty(value).expect("keys are strings and no value fails to serialise");
+    fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(io_error("write", &path))
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Random, and not a number in its short form, which tools would take for one.
+fn new_id() -> io::Result<String> {
+    loop {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let id = common::digest::hex(&bytes);
+        if !id[..12].bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(id);
+        }
+    }
+}
+
+fn now_ns() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
