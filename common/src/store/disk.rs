@@ -71,7 +71,7 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 /// An exclusive lock on a folder or file, held until dropped. It vanishes with the process.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -89,7 +89,7 @@ impl Lock {
                 result => break result.map_err(StoreError::errno("lock", folder))?,
             }
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Takes the lock on what `file` has open, unless somebody holds it.
@@ -105,6 +105,12 @@ impl Lock {
     pub(super) fn release(file: &File) {
         // Closing it is what remains if this fails.
         let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        Lock::release(&self.file);
     }
 }
 
