@@ -202,16 +202,15 @@ fn unwrap(error: io::Error, offset: u64) -> TarError {
     error.downcast::<TarError>().unwrap_or_else(|source| TarError::Io { offset, source })
 }
 
-/// Sorts the entries of a foreign tar, refusing what means something else in another order: a table has no order of
-/// time, and it must say the same as the tree that the tar unpacks to.
+/// Makes a table of a foreign tar, refusing what one entry for each path cannot tell: the table must say the same as the
+/// tree that the tar unpacks to.
 fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
     let mut seen: HashMap<&[u8], (usize, &Entry)> = HashMap::with_capacity(entries.len());
     let mut repeated = HashSet::new();
     for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_marker()) {
         let Some((_, before)) = seen.insert(&entry.path, (at, entry)) else { continue };
-        let is_folder = |entry: &Entry| entry.kind == Kind::Directory;
-        if is_folder(before) != is_folder(entry) {
-            return Err(path_refused(&entry.path, "both a folder and something else"));
+        if !is_same_sort(&before.kind, &entry.kind) {
+            return Err(path_refused(&entry.path, "two different things in one layer"));
         }
         repeated.insert(&entry.path[..]);
     }
@@ -223,6 +222,11 @@ fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
                 Some(_) => return Err(path_refused(&entry.path, "below something that is no folder")),
             }
         }
+        if entry.kind == Kind::Opaque
+            && seen.get(&entry.path[..]).is_some_and(|(_, folder)| folder.kind != Kind::Directory)
+        {
+            return Err(path_refused(&entry.path, "an opaque marker in something that is no folder"));
+        }
         if let Kind::Hardlink { target } = &entry.kind
             && let Some((target_at, _)) = seen.get(&target[..])
             && (*target_at > at || repeated.contains(&target[..]))
@@ -232,6 +236,14 @@ fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
     }
     drop(seen);
     Ok(Index::new(None, entries))
+}
+
+/// Whether one may replace the other without consequences for what else the tar says.
+fn is_same_sort(one: &Kind, two: &Kind) -> bool {
+    match (one, two) {
+        (Kind::Symlink { .. } | Kind::Hardlink { .. }, _) => one == two,
+        _ => std::mem::discriminant(one) == std::mem::discriminant(two),
+    }
 }
 
 /// The folders above a path, the root not counted.

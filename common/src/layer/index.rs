@@ -11,6 +11,8 @@
 //!              mode · uid · gid · seconds · nanoseconds · count of xattrs, (name, value)*
 //!              file: size · offset · SHA-256 (32 bytes) · count of segments, (offset, size)*
 //!              symlink, hardlink: target     device: major · minor
+//! count        0 when the tar has the same order, else that of the entries
+//! position*    of the first entry in the tar, the second …
 //! CRC-32
 //! ```
 //! Entries stand in [`path_order`]: a folder, then all below it, then its next sibling. That is how a walk over sorted
@@ -221,23 +223,33 @@ pub struct Index {
     /// The version of our writer that made the tar: entries and bytes of the files then give the tar back.
     pub canonical: Option<u32>,
     entries: Vec<Entry>,
+    /// Positions in `entries` in the order of the tar; empty when that is the same.
+    tar_order: Vec<u32>,
 }
 
 impl Index {
-    /// A table of `entries`, in any order; of two of one path and sort the later one counts, as in a tar.
-    pub fn new(canonical: Option<u32>, mut entries: Vec<Entry>) -> Self {
-        if !entries.is_sorted_by(|a, b| Self::order(a, b).is_lt()) {
-            entries.sort_by(Self::order);
-            // `dedup_by` keeps the first of equals; the last one is wanted.
-            entries.dedup_by(|later, kept| {
-                let same = Self::order(later, kept).is_eq();
-                if same {
-                    std::mem::swap(later, kept);
-                }
-                same
-            });
+    /// A table of `entries` in the order of the tar; of two of one path and sort the later one counts.
+    pub fn new(canonical: Option<u32>, entries: Vec<Entry>) -> Self {
+        if entries.is_sorted_by(|a, b| Self::order(a, b).is_lt()) {
+            return Index { canonical, entries, tar_order: Vec::new() };
         }
-        Index { canonical, entries }
+        let mut numbered: Vec<(usize, Entry)> = entries.into_iter().enumerate().collect();
+        numbered.sort_by(|(_, a), (_, b)| Self::order(a, b));
+        // The last of equals counts, in the place of the first: a folder is there from its first mention on.
+        numbered.dedup_by(|(_, later), (_, kept)| {
+            let same = Self::order(later, kept).is_eq();
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        let mut tar_order: Vec<u32> = (0..numbered.len() as u32).collect();
+        tar_order.sort_by_key(|position| numbered[*position as usize].0);
+        if tar_order.is_sorted() {
+            tar_order.clear();
+        }
+        let entries = numbered.into_iter().map(|(_, entry)| entry).collect();
+        Index { canonical, entries, tar_order }
     }
 
     pub(super) fn order(a: &Entry, b: &Entry) -> Ordering {
@@ -247,6 +259,12 @@ impl Index {
     /// All entries in order, markers included.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The positions in [`Index::entries`] in the order in which the tar has them.
+    pub fn tar_order(&self) -> impl Iterator<Item = usize> {
+        let sorted = if self.tar_order.is_empty() { self.entries.len() } else { 0 };
+        (0..sorted).chain(self.tar_order.iter().map(|position| *position as usize))
     }
 
     /// What the layer puts at `path`; a whiteout or an opaque marker is not something that is there.
@@ -299,6 +317,10 @@ impl Index {
             encode_entry(&mut out, entry, before);
             before = &entry.path;
         }
+        out.number(self.tar_order.len() as u64);
+        for position in &self.tar_order {
+            out.number((*position).into());
+        }
         out.finish()
     }
 
@@ -319,8 +341,9 @@ impl Index {
             }
             entries.push(entry);
         }
+        let tar_order = decode_order(&mut input, entries.len())?;
         input.finish()?;
-        Ok(Index { canonical, entries })
+        Ok(Index { canonical, entries, tar_order })
     }
 }
 
@@ -403,6 +426,19 @@ fn decode_entry(input: &mut Decoder<'_>, before: &[u8]) -> Result<Entry, IndexEr
     Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
 }
 
+fn decode_order(input: &mut Decoder<'_>, entries: usize) -> Result<Vec<u32>, IndexError> {
+    let count = input.number()?;
+    let mut order: Vec<u32> = input.vec(count)?;
+    for _ in 0..count {
+        order.push(input.narrow()?);
+    }
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    let is_permutation =
+        sorted.len() == entries && sorted.iter().zip(0..).all(|(found, expected)| *found == expected);
+    if order.is_empty() || is_permutation { Ok(order) } else { Err(input.damaged()) }
+}
+
 fn decode_file(input: &mut Decoder<'_>) -> Result<Kind, IndexError> {
     let (size_bytes, offset) = (input.number()?, input.number()?);
     let digest = input.digest(Algorithm::Sha256)?;
@@ -452,6 +488,16 @@ mod tests {
     fn of_two_entries_with_one_path_the_later_counts() {
         let index = Index::new(None, vec![file("a", "1"), file("b", "2"), file("a", "3"), file("a", "4")]);
         assert_eq!(index.entries(), [file("a", "4"), file("b", "2")]);
+        assert_eq!(index.tar_order().collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn the_order_of_the_tar_is_kept() {
+        let index = Index::new(None, vec![dir("b"), dir("c"), dir("a")]);
+        assert_eq!(index.tar_order().collect::<Vec<_>>(), [1, 2, 0]);
+        assert_eq!(Index::decode(&index.encode()), Ok(index));
+        let sorted = Index::new(None, vec![dir("a"), dir("b")]);
+        assert_eq!(sorted.tar_order().collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]
@@ -487,7 +533,7 @@ mod tests {
         link.mtime = Time { seconds: -1, nanos: 5 };
         let index = Index::new(Some(1), vec![dir("usr"), dir("usr/bin"), link, file("usr/bin/z", "z")]);
         let digest = Digest::sha256(&index.encode());
-        assert_eq!(digest.short(), "64bed127ea5a");
+        assert_eq!(digest.short(), "9f973c167866");
     }
 
     fn any_entry() -> impl Strategy<Value = Entry> {

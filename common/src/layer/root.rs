@@ -1,8 +1,10 @@
 //! What a stack of layers looks like from above: looked up in the layers' tables, without mounting or unpacking.
 //!
-//! Layers are laid upon each other as they would be unpacked: a folder upon a folder keeps what is in it, anything else
-//! replaces what was there; an entry below a symlink goes where the link points; a folder that no layer mentions is there
-//! with mode 0755, owner and time 0; a hard link shares the file it points to, in a lower layer too.
+//! Layers are laid upon each other as they would be unpacked, entry by entry in the order of their tars: a folder upon a
+//! folder keeps what is in it, anything else replaces what was there; an entry below a symlink goes where the link points;
+//! a folder that no layer mentions is there with mode 0755, owner and time 0; a hard link shares the file it points to, in
+//! a lower layer too; a whiteout hides what lower layers have and never what its own layer brings. A test compares the
+//! view of random layers with what [`super::apply`] makes of them.
 //!
 //! Paths are resolved as inside a container whose root this is: absolute targets of symlinks start at its root, and
 //! `..` at the root stays there.
@@ -58,7 +60,15 @@ struct Node {
     /// The layer that it, or the bytes of it, came with.
     layer: Option<usize>,
     /// What is in a folder, by name.
-    children: BTreeMap<Box<[u8]>, usize>,
+    children: BTreeMap<Box<[u8]>, Link>,
+}
+
+/// A name of a node.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    node: usize,
+    /// The last layer that brought this name or something below it.
+    layer: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -110,17 +120,9 @@ impl Root {
     pub fn push(&mut self, diff_id: Digest, index: Arc<Index>) -> Result<(), LayerError> {
         let layer = self.layers.len();
         self.layers.push(Layer { diff_id, index: Arc::clone(&index) });
-        let mut folder = None;
-        for (at, entry) in index.entries().iter().enumerate() {
-            if !matches!(entry.kind, Kind::Hardlink { .. }) {
-                self.lay(layer, at, entry, &mut folder)?;
-            }
-        }
-        // They share what is there when all else is.
-        for entry in index.entries() {
-            if let Kind::Hardlink { target } = &entry.kind {
-                self.lay_hardlink(entry, last_target(&index, target))?;
-            }
+        let mut last = None;
+        for at in index.tar_order() {
+            self.lay(layer, at, &index.entries()[at], &mut last)?;
         }
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Root {
     pub fn list<'r>(&'r self, folder: &Resolved<'r>) -> impl Iterator<Item = Resolved<'r>> {
         let path = folder.path.clone();
         let children = self.nodes[folder.inode].children.iter();
-        children.map(move |(name, node)| self.resolved(join(&path, name), *node))
+        children.map(move |(name, link)| self.resolved(join(&path, name), link.node))
     }
 
     /// `start` and all that is below it, a folder before what is in it and names in order, symlinks not followed.
@@ -213,7 +215,7 @@ impl Root {
             }
             let found =
                 trail.is_complete().then(|| self.nodes[trail.node()].children.get(&name[..])).flatten();
-            let Some(&node) = found else {
+            let Some(&Link { node, .. }) = found else {
                 trail.missing.push(name);
                 continue;
             };
@@ -234,7 +236,7 @@ impl Root {
         Ok(trail)
     }
 
-    /// Lays one entry that is no hard link; `last` is the folder that the entry before was in.
+    /// Lays one entry; `last` is the folder that the entry before was in.
     fn lay<'i>(
         &mut self,
         layer: usize,
@@ -242,83 +244,128 @@ impl Root {
         entry: &'i Entry,
         last: &mut Option<(&'i [u8], usize)>,
     ) -> Result<(), LayerError> {
-        if entry.kind == Kind::Opaque {
-            if let Some(node) = self.find(&entry.path)? {
-                self.nodes[node].children.clear();
+        match &entry.kind {
+            Kind::Whiteout => return self.hide(layer, entry.parent(), entry.name()),
+            Kind::Opaque => return self.hide_all(layer, &entry.path),
+            Kind::Directory if entry.path.is_empty() => {
+                self.describe(TOP, layer, at);
+                return Ok(());
             }
-            return Ok(());
-        }
-        if entry.path.is_empty() {
-            self.replace(TOP, layer, at);
-            return Ok(());
-        }
-        if entry.kind == Kind::Whiteout {
-            if let Some(folder) = self.find(entry.parent())? {
-                self.nodes[folder].children.remove(entry.name());
-            }
-            return Ok(());
+            _ => {}
         }
         let folder = match *last {
             Some((path, node)) if path == entry.parent() => node,
-            _ => self.make_folder(entry.parent())?,
+            _ => self.make_folder(layer, entry.parent())?,
         };
         *last = Some((entry.parent(), folder));
-        let there = self.nodes[folder].children.get(entry.name()).copied();
-        match there.filter(|node| entry.kind == Kind::Directory && self.is_folder(*node)) {
-            Some(node) => self.replace(node, layer, at),
-            None => {
-                let children = BTreeMap::new();
-                self.nodes.push(Node { entry: Source::Table(at), layer: Some(layer), children });
-                self.link(folder, entry.name(), self.nodes.len() - 1);
+        let there = self.nodes[folder].children.get(entry.name()).map(|link| link.node);
+        let node = match (&entry.kind, there) {
+            (Kind::Hardlink { target }, _) => self.share(entry, target, there)?,
+            (Kind::Directory, Some(node)) if self.is_folder(node) => {
+                self.describe(node, layer, at);
+                node
             }
-        }
+            _ => {
+                let children = BTreeMap::new();
+                self.add(Node { entry: Source::Table(at), layer: Some(layer), children })
+            }
+        };
+        self.link(folder, entry.name(), Link { node, layer });
         Ok(())
     }
 
     /// Gives a folder the owner and mode of another entry; what is in it stays.
-    fn replace(&mut self, node: usize, layer: usize, at: usize) {
+    fn describe(&mut self, node: usize, layer: usize, at: usize) {
         self.nodes[node].entry = Source::Table(at);
         self.nodes[node].layer = Some(layer);
     }
 
-    fn link(&mut self, folder: usize, name: &[u8], node: usize) {
-        self.nodes[folder].children.insert(name.into(), node);
+    fn add(&mut self, node: Node) -> usize {
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
-    fn lay_hardlink(&mut self, entry: &Entry, target: &[u8]) -> Result<(), LayerError> {
+    fn link(&mut self, folder: usize, name: &[u8], link: Link) {
+        self.nodes[folder].children.insert(name.into(), link);
+    }
+
+    /// The node that a hard link points to, which takes on the link's owner and mode.
+    fn share(&mut self, entry: &Entry, target: &[u8], there: Option<usize>) -> Result<usize, LayerError> {
         let node = self.lookup(target, Follow::No)?.map(|target| target.inode);
         let node = node.filter(|node| !self.is_folder(*node));
         let node = node.ok_or(misplaced(&entry.path, "a hard link to nothing"))?;
+        if there == Some(node) {
+            return Ok(node);
+        }
         // One file has one owner and mode: those of the header that came last.
         let before = self.entry(node);
-        let kind = before.kind.clone();
-        let after = Entry { path: before.path.clone(), kind, ..entry.clone() };
+        let (path, kind) = (before.path.clone(), before.kind.clone());
+        let after = Entry { path, kind, ..entry.clone() };
         if after != *before {
             self.nodes[node].entry = Source::Made(Box::new(after));
         }
-        let folder = self.make_folder(entry.parent())?;
-        self.link(folder, entry.name(), node);
+        Ok(node)
+    }
+
+    /// Removes what lower layers have at a name.
+    fn hide(&mut self, layer: usize, folder: &[u8], name: &[u8]) -> Result<(), LayerError> {
+        let Some(folder) = self.folder(folder)? else { return Ok(()) };
+        match self.nodes[folder.node()].children.get(name) {
+            Some(link) if link.layer == layer => self.sweep(layer, link.node),
+            _ => drop(self.nodes[folder.node()].children.remove(name)),
+        }
         Ok(())
     }
 
-    /// The folder at `path`, if it is there and one.
-    fn find(&self, path: &[u8]) -> Result<Option<usize>, LayerError> {
-        Ok(self.lookup(path, Follow::Yes)?.map(|found| found.inode).filter(|node| self.is_folder(*node)))
+    /// Removes what lower layers have in a folder.
+    fn hide_all(&mut self, layer: usize, folder: &[u8]) -> Result<(), LayerError> {
+        let Some(folder) = self.folder(folder)? else { return Ok(()) };
+        self.bring(layer, &folder);
+        self.sweep(layer, folder.node());
+        Ok(())
     }
 
-    /// The folder at `path`; where nothing is, folders are made.
-    fn make_folder(&mut self, path: &[u8]) -> Result<usize, LayerError> {
+    /// Removes what `layer` has not brought from a folder and from all below it.
+    fn sweep(&mut self, layer: usize, node: usize) {
+        let mut pending = vec![node];
+        while let Some(node) = pending.pop() {
+            let children = &mut self.nodes[node].children;
+            children.retain(|_, link| link.layer == layer);
+            pending.extend(children.values().map(|link| link.node));
+        }
+    }
+
+    /// The way to the folder at `path`, if it is there and one.
+    fn folder(&self, path: &[u8]) -> Result<Option<Trail>, LayerError> {
+        let trail = self.follow(path, Follow::Yes)?;
+        Ok(Some(trail).filter(|trail| trail.is_complete() && self.is_folder(trail.node())))
+    }
+
+    /// The folder at `path`, which `layer` brings; where nothing is, folders are made.
+    fn make_folder(&mut self, layer: usize, path: &[u8]) -> Result<usize, LayerError> {
         let trail = self.follow(path, Follow::Yes)?;
         let mut node = trail.node();
         if !self.is_folder(node) {
             return Err(misplaced(path, "not a folder in a lower layer"));
         }
+        self.bring(layer, &trail);
         for name in &trail.missing {
-            self.nodes.push(Node::implied());
-            self.link(node, name, self.nodes.len() - 1);
-            node = self.nodes.len() - 1;
+            let made = self.add(Node::implied());
+            self.link(node, name, Link { node: made, layer });
+            node = made;
         }
         Ok(node)
+    }
+
+    /// Notes that `layer` has something below all that was found on the way.
+    fn bring(&mut self, layer: usize, trail: &Trail) {
+        let mut folder = TOP;
+        for (name, node) in &trail.found {
+            if let Some(link) = self.nodes[folder].children.get_mut(&name[..]) {
+                link.layer = layer;
+            }
+            folder = *node;
+        }
     }
 }
 
@@ -365,17 +412,6 @@ fn names_reversed(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
-}
-
-/// What a hard link points to in the end, when it points to others of its layer.
-fn last_target<'i>(index: &'i Index, mut target: &'i [u8]) -> &'i [u8] {
-    for _ in 0..MAX_LINKS {
-        match index.get(target).map(|entry| &entry.kind) {
-            Some(Kind::Hardlink { target: next }) => target = next,
-            _ => break,
-        }
-    }
-    target
 }
 
 fn misplaced(path: &[u8], fault: &'static str) -> LayerError {

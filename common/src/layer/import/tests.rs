@@ -154,11 +154,14 @@ fn check_order(tar: TarBytes, expected: &str) {
 #[test]
 fn what_depends_on_the_order_of_entries_is_refused() {
     let tar = TarBytes::new;
-    check_order(tar().dir("a").file("a", b""), "both a folder and something else");
-    check_order(tar().symlink("a", "/etc").dir("a"), "both a folder and something else");
+    check_order(tar().dir("a").file("a", b""), "two different things");
+    check_order(tar().symlink("a", "/etc").dir("a"), "two different things");
+    check_order(tar().file("c", b"").hardlink("a", "c").file("a", b""), "two different things");
+    check_order(tar().symlink("a", "b").symlink("a", "c"), "two different things");
     check_order(tar().file("a", b"").file("a/b", b""), "below something that is no folder");
     check_order(tar().file("a/b", b"").file("a", b""), "below something that is no folder");
     check_order(tar().file("a/b", b"").symlink("a", "c"), "below something that is no folder");
+    check_order(tar().symlink("a", "b").file("a/.wh..wh..opq", b""), "no folder");
     check_order(tar().hardlink("a", "b").file("b", b""), "changes later");
     check_order(tar().file("b", b"1").hardlink("a", "b").file("b", b"2"), "changes later");
 }

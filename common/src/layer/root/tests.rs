@@ -1,7 +1,14 @@
+use std::os::fd::AsFd;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+use crate::layer::beneath::testing::{listing, open_folder};
 use crate::layer::import::{Import, ImportOptions};
 use crate::layer::stored::tests::store;
 use crate::layer::testing::TarBytes;
+use crate::layer::{ApplyError, ApplyOptions, Limits, Owners, apply};
 
 /// The view of some layers, and the store that keeps them.
 struct View {
@@ -240,4 +247,104 @@ fn a_damaged_file_fails_at_its_end() {
     let error =
         io::copy(&mut view.root.open_file(&view.store, &found).unwrap(), &mut io::sink()).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+/// A line for everything in the view, as [`listing`] gives one for everything in a tree.
+fn view_listing(view: &View) -> Vec<String> {
+    let top = view.root.lookup(b"", Follow::No).unwrap().unwrap();
+    let mut lines: Vec<_> = view
+        .root
+        .walk(&top)
+        .skip(1)
+        .map(|found| {
+            let entry = found.entry;
+            let (sort, mode) = match entry.kind {
+                Kind::Directory => ('d', entry.mode),
+                Kind::Symlink { .. } => ('l', 0o777),
+                _ => ('f', entry.mode),
+            };
+            let holds = match &entry.kind {
+                Kind::Directory => String::new(),
+                Kind::File { .. } => format!(" ={}", view.describe(&found)),
+                _ => view.describe(&found),
+            };
+            let (uid, gid, seconds) = (entry.uid, entry.gid, entry.mtime.seconds);
+            format!("{sort} {mode:o} {uid}:{gid} {seconds} {}{holds}", text(&found.path))
+        })
+        .collect();
+    lines.sort_by(|a, b| a.split(' ').nth(4).cmp(&b.split(' ').nth(4)));
+    lines
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Dir(String),
+    File(String),
+    Symlink(String, String),
+    Hardlink(String, String),
+    Whiteout(String),
+    Opaque(String),
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let path = || vec("[abc]", 1..4).prop_map(|names| names.join("/"));
+    let target = prop_oneof![
+        path(),
+        path().prop_map(|path| format!("/{path}")),
+        path().prop_map(|path| format!("../{path}"))
+    ];
+    prop_oneof![
+        3 => path().prop_map(Op::Dir),
+        3 => path().prop_map(Op::File),
+        2 => (path(), target).prop_map(|(path, target)| Op::Symlink(path, target)),
+        2 => (path(), path()).prop_map(|(path, target)| Op::Hardlink(path, target)),
+        2 => path().prop_map(Op::Whiteout),
+        1 => path().prop_map(Op::Opaque),
+    ]
+}
+
+fn tar_of(ops: &[Op], layer: usize) -> TarBytes {
+    ops.iter().enumerate().fold(tar(), |tar, (n, op)| match op {
+        Op::Dir(path) => tar.dir(path),
+        Op::File(path) => tar.file(path, format!("{layer}.{n}").as_bytes()),
+        Op::Symlink(path, target) => tar.symlink(path, target),
+        Op::Hardlink(path, target) => tar.hardlink(path, target),
+        Op::Whiteout(path) => {
+            let (folder, name) =
+                path.rsplit_once('/').map_or((String::new(), &path[..]), |(f, n)| (format!("{f}/"), n));
+            tar.file(&format!("{folder}.wh.{name}"), b"")
+        }
+        Op::Opaque(path) => tar.file(&format!("{path}/.wh..wh..opq"), b""),
+    })
+}
+
+fn unpack(layers: &[Vec<Op>]) -> Result<Vec<String>, ApplyError> {
+    let folder = tempfile::tempdir().unwrap();
+    let root = open_folder(folder.path());
+    for (n, ops) in layers.iter().enumerate() {
+        let tar = tar_of(ops, n).finish();
+        let options = ApplyOptions { owners: Owners::Keep, limits: Limits::default() };
+        apply(&tar[..], root.as_fd(), &options)?;
+    }
+    Ok(listing(root.as_fd()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn the_view_is_what_unpacking_gives(layers in vec(vec(any_op(), 0..9), 1..4)) {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return Ok(());
+        }
+        match try_view(layers.iter().enumerate().map(|(n, ops)| tar_of(ops, n))) {
+            Ok(view) => {
+                let unpacked = unpack(&layers).map_err(|error| TestCaseError::fail(format!("{error}: {error:?}")))?;
+                prop_assert_eq!(view_listing(&view), unpacked);
+            }
+            Err(LayerError::Misplaced { .. }) => prop_assert!(unpack(&layers).is_err()),
+            Err(LayerError::Tar(_)) => {}
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+    }
 }
