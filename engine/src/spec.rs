@@ -74,6 +74,24 @@ pub enum Source {
     Text(String),
     /// A file system in memory, with these mount options.
     Tmpfs(Vec<String>),
+    /// A file that exists as long as the process and may be executed.
+    File {
+        /// What is in it.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// A part of another merged tree.
+    Tree {
+        /// The tree, mounted for this.
+        overlay: Overlay,
+        /// A path in it, resolved as inside a container whose root it is; empty for all of it.
+        path: PathBuf,
+    },
 }
 
 /// The size of a terminal.

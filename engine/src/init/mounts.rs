@@ -8,7 +8,7 @@
 //!     bundle/          config.json for the runtime
 //!     state/           the runtime's own files
 //!     terminal         socket for the pseudo terminal
-//!     texts/N          files made for `Source::Text`
+//!     texts/N              files made for `Source::Text` and `Source::File`, trees of `Source::Tree`
 //!     late/N           mounts that the runtime has to place, since they lie in /dev or /sys
 //! ```
 //! Everything of the host that the container gets is opened as a detached mount before the first of these steps, so
@@ -17,10 +17,11 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use common::snapshot;
-use rustix::fs::{CWD, FileType};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
@@ -46,7 +47,7 @@ pub(super) fn make_private() -> io::Result<()> {
 
 /// Something to be mounted, opened already.
 pub(super) struct Prepared<'a> {
-    /// Detached; of [`Source::Text`] the workspace makes it.
+    /// Detached; files of the workspace's own are made there, and of a [`Source::Tree`] this is all of it.
     mount: Option<OwnedFd>,
     request: &'a Mount,
 }
@@ -67,7 +68,11 @@ pub(super) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>, Failure> {
                 Source::Tmpfs(options) => {
                     Some(tmpfs(options).map_err(Failure::os(Step::Mounts, "mount tmpfs"))?)
                 }
-                Source::Text(_) => None,
+                Source::Tree { overlay, .. } => {
+                    let mounted = snapshot::mount_detached(overlay);
+                    Some(mounted.map_err(|error| Failure::because(Step::Mounts, chain(&error)))?)
+                }
+                Source::Text(_) | Source::File { .. } => None,
             };
             Ok(Prepared { mount, request })
         })
@@ -202,7 +207,18 @@ impl Workspace {
 
     fn open_mount(&self, number: usize, mount: Option<OwnedFd>, request: &Mount) -> io::Result<OwnedFd> {
         let mount = match (mount, &request.source) {
+            (Some(tree), Source::Tree { path, .. }) if !path.as_os_str().is_empty() => {
+                self.part_of(number, &tree, path)?
+            }
             (Some(mount), _) => mount,
+            (None, Source::File { content, mode, uid, gid }) => {
+                let folder = self.attach_aside(number, &tmpfs(&["exec".to_owned()])?)?;
+                let path = folder.join("file");
+                fs::write(&path, content)?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+                std::os::unix::fs::chown(&path, Some(*uid), Some(*gid))?;
+                clone_tree(&path)?
+            }
             (None, Source::Text(text)) => {
                 let path = self.texts.join(number.to_string());
                 fs::write(&path, text)?;
@@ -214,6 +230,23 @@ impl Workspace {
             sys::set_read_only(&mount)?;
         }
         Ok(mount)
+    }
+
+    /// Mounts `mount` at a folder of the workspace: what is in a detached mount cannot be cloned on older kernels.
+    fn attach_aside(&self, number: usize, mount: &OwnedFd) -> io::Result<PathBuf> {
+        let folder = self.texts.join(number.to_string());
+        fs::create_dir(&folder)?;
+        attach_at(mount, CWD, &folder)?;
+        Ok(folder)
+    }
+
+    /// A detached mount of what is at `path` in `tree`.
+    fn part_of(&self, number: usize, tree: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+        let folder = self.attach_aside(number, tree)?;
+        let folder = rustix::fs::open(&folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let (flags, resolve) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT);
+        let part = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve)?;
+        clone_alone(&part)
     }
 
     fn attach_one(
@@ -276,5 +309,7 @@ fn describe(source: &Source) -> String {
         Source::Bind(path) => path.display().to_string(),
         Source::Text(_) => "a file".to_owned(),
         Source::Tmpfs(_) => "tmpfs".to_owned(),
+        Source::File { .. } => "a file".to_owned(),
+        Source::Tree { path, .. } => format!("/{} of another root", path.display()),
     }
 }
