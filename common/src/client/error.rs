@@ -27,6 +27,12 @@ pub enum ClientError {
     /// One of docker's files, or a credential helper, could not be used.
     #[error(transparent)]
     Settings(#[from] Box<SettingsError>),
+    /// The name of the registry is not one.
+    #[error("`{registry}` is not a registry host, e.g. `registry.example:5000`")]
+    Host {
+        /// What was given.
+        registry: String,
+    },
     /// The blob to be sent could not be read.
     #[error("cannot read the blob {digest} that is to be sent")]
     Source {

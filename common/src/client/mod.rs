@@ -180,14 +180,19 @@ impl Client {
     }
 
     async fn connect(&self, name: &str, source: Source) -> Result<Host, ClientError> {
+        let probe = "x".parse().expect("a repository path");
+        if Repository::new(name, probe).is_err() {
+            return Err(ClientError::Host { registry: name.to_owned() });
+        }
         let address = if name == DEFAULT_HOST { DOCKER_IO_HOST } else { name };
         let trust = self.trust(address).await;
         let schemes: &[&str] = if trust == Trust::Verified { &["https"] } else { &["https", "http"] };
-        let candidates = schemes.iter().map(|scheme| {
-            Url::parse(&format!("{scheme}://{address}/")).expect("the host of a reference is one of a URL")
-        });
+        // Not every host of a reference is one of a URL: `256.1.1.1` is none.
+        let candidates: Result<Vec<Url>, _> =
+            schemes.iter().map(|scheme| Url::parse(&format!("{scheme}://{address}/"))).collect();
+        let candidates = candidates.map_err(|_| ClientError::Host { registry: name.to_owned() })?;
         Ok(Host {
-            candidates: candidates.collect(),
+            candidates,
             origin: OnceCell::new(),
             authorizer: Authorizer::new(source),
             wire: self.wire(name, address, trust, self.0.options.retry)?,

@@ -81,9 +81,9 @@ impl<'a> Call<'a> {
         Call { method, url, headers: HeaderMap::new(), body: Body::Empty }
     }
 
+    /// A value that no header can have is sent as an empty one, which the registry refuses.
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
-        let value =
-            HeaderValue::from_str(value).expect("made from parsed values, which hold no control characters");
+        let value = HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""));
         self.headers.append(name, value);
         self
     }

@@ -8,6 +8,8 @@
 //! manifest are kept as they came, so that a push sends the same bytes. A lease holds everything until the image has its
 //! record. Whoever drops the future leaves a sound store: whole blobs and layers, and none that is half written.
 
+mod error;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
@@ -21,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::record;
 use super::{joined, names, said};
-use crate::client::{Client, ClientError, Fetched};
+use crate::client::{Client, Fetched};
 use crate::digest::Digest;
 use crate::layer::{self, Import, ImportOptions, LayerError};
 use crate::oci::{
@@ -30,7 +32,9 @@ use crate::oci::{
 };
 use crate::platform::Platform;
 use crate::reference::{Reference, Repository};
-use crate::store::{CommitError, ImageRecord, Lease, ReadError, Store, StoreError, TaggedImage};
+use crate::store::{ImageRecord, Lease, ReadError, Store, StoreError, TaggedImage};
+
+pub use self::error::PullError;
 
 /// As many as docker.
 const LAYERS_AT_ONCE: usize = 3;
@@ -105,163 +109,6 @@ impl fmt::Display for PullStep {
             PullStep::Complete => "Pull complete",
             PullStep::Exists => "Already exists",
         })
-    }
-}
-
-/// Why an image was not pulled. Where docker has a text it is that one.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// There is no such repository, or not for us.
-    #[error(
-        "pull access denied for {name}, repository does not exist or may require 'docker login': {}",
-        said(source)
-    )]
-    Denied {
-        /// The repository as docker shows it.
-        name: String,
-        /// The registry's answer.
-        source: ClientError,
-    },
-    /// The repository has no such tag or digest.
-    #[error("manifest for {reference} not found: {}", said(source))]
-    ManifestUnknown {
-        /// The reference as docker shows it.
-        reference: String,
-        /// The registry's answer.
-        source: ClientError,
-    },
-    /// The registry has no such repository.
-    #[error("repository {name} not found: {}", said(source))]
-    NameUnknown {
-        /// The repository as docker shows it.
-        name: String,
-        /// The registry's answer.
-        source: ClientError,
-    },
-    /// The registry failed otherwise.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Nobody has written this format since 2017.
-    #[error("{reference} is in docker's old format (manifest schema 1), which is not supported")]
-    Schema1 {
-        /// The reference as docker shows it.
-        reference: String,
-    },
-    /// The manifest is not to be understood.
-    #[error("manifest {digest} cannot be understood")]
-    Manifest {
-        /// Its digest.
-        digest: Digest,
-        /// What is wrong.
-        source: ParseError,
-    },
-    /// The index lists nothing for the platform.
-    #[error("no matching manifest for {wanted} in the manifest list entries; it has {}", have.join(", "))]
-    Platform {
-        /// What was wanted.
-        wanted: Box<Platform>,
-        /// What there is.
-        have: Vec<String>,
-    },
-    /// Indexes within indexes without end.
-    #[error("index {digest} leads to too many others")]
-    Nested {
-        /// The one where following ended.
-        digest: Digest,
-    },
-    /// The manifest is of something else: a chart, a signature …
-    #[error("{reference} is not an image: its config is of type `{media_type}`")]
-    NotAnImage {
-        /// The reference as docker shows it.
-        reference: String,
-        /// Type of the config.
-        media_type: String,
-    },
-    /// The config is not to be understood.
-    #[error("config {id} cannot be understood")]
-    Config {
-        /// Its digest.
-        id: Digest,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-    /// Config and manifest do not belong together.
-    #[error("config {id} lists {diff_ids} diff IDs, but the manifest {layers} layers")]
-    LayerCount {
-        /// The config.
-        id: Digest,
-        /// How many the config lists.
-        diff_ids: usize,
-        /// How many the manifest lists.
-        layers: usize,
-    },
-    /// A layer that is to be got from elsewhere.
-    #[error(
-        "layer {digest} is kept outside of the registry ({media_type}): such layers may not be passed on and are not supported"
-    )]
-    Foreign {
-        /// The layer's blob.
-        digest: Digest,
-        /// Its type.
-        media_type: String,
-    },
-    /// A layer of a kind that nobody knows here.
-    #[error("layer {digest} is of type `{media_type}`, which is not supported")]
-    LayerType {
-        /// The layer's blob.
-        digest: Digest,
-        /// Its type.
-        media_type: String,
-    },
-    /// A layer is not what manifest and config say, or is refused.
-    #[error("cannot take in layer {digest}")]
-    Layer {
-        /// The layer's blob.
-        digest: Digest,
-        /// What is wrong.
-        source: LayerError,
-    },
-    /// A manifest or config cannot be stored.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// A manifest or config that is here cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl PullError {
-    /// What the user can do about it, when something can be done.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            PullError::Denied { source, .. }
-            | PullError::ManifestUnknown { source, .. }
-            | PullError::NameUnknown { source, .. }
-            | PullError::Client(source) => source.hint(),
-            PullError::Schema1 { .. } => Some(
-                "whoever made the image can push it again with any docker since 1.10; a copy in today's format is made \
-                 by `skopeo copy --format v2s2`"
-                    .to_owned(),
-            ),
-            PullError::Platform { .. } => Some("choose one of these with `--platform`".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Names what docker names in the registry's refusals.
-    fn of(reference: &Reference, source: ClientError) -> Self {
-        let name = reference.repository().familiar();
-        if source.has_code(&["DENIED"]) {
-            PullError::Denied { name, source }
-        } else if source.has_code(&["NAME_UNKNOWN"]) {
-            PullError::NameUnknown { name, source }
-        } else if source.has_code(&["MANIFEST_UNKNOWN", "NOT_FOUND"]) {
-            PullError::ManifestUnknown { reference: reference.familiar(), source }
-        } else {
-            PullError::Client(source)
-        }
     }
 }
 

@@ -131,6 +131,16 @@ async fn a_host_where_nobody_listens_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_no_host_is_refused() {
+    for host in
+        ["", "a b", "ann@a.example", "a.example/v2", "https://a.example", "256.256.256.256", "a:99999"]
+    {
+        let error = client().ping(host).await.unwrap_err();
+        assert!(matches!(error, ClientError::Host { .. }), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_from_tls_to_plain_http_is_refused() {
     let authority = Authority::new();
     let plain = Server::plain(|_| Answer::body("blob")).await;
