@@ -75,7 +75,8 @@ pub(crate) enum Error {
     #[error("`Content-Type` is not a manifest's: `{0}`")]
     ManifestType(String),
     #[error(
-        "docker schema 1 manifests are not accepted: push with docker 1.10 or later, or convert with `skopeo copy --format v2s2`"
+        "docker schema 1 manifests are not accepted: push with docker 1.10 or later, \
+         or convert with `skopeo copy --format v2s2`"
     )]
     SchemaOne,
     #[error("manifest is larger than {limit_bytes} bytes")]

@@ -5,9 +5,9 @@
 //!   │                                                └─ pieces (out)  └─ intake (in)
 //!   └─ tls, stall
 //! ```
-//! One file per noun of the spec. A handler is a plain function: parse, one call of the store on a thread where it may block,
-//! respond. Every handler takes an `Authorized` value that only `auth` can make; `error` alone knows codes and
-//! statuses.
+//! One file per noun of the spec. A handler is a plain function: parse, one call of the store on a thread where it may
+//! block, respond. Every handler takes an `Authorized` value that only `auth` can make; `error` alone knows codes
+//! and statuses.
 //!
 //! The state of a server is its open connections and two caches; all else is in the store, so several servers may serve
 //! one store, a server may be killed at any moment, and what another process adds or removes is seen at once. Nothing

@@ -4,8 +4,8 @@
 //! A push looks for children in its own repository only and never makes one readable. Children that are absent
 //! are noted, or are a reason to refuse.
 //!
-//! Order of a push: bytes → link → children looked at once more (which keeps a collector away from them) →
-//! referrer → all of that on the disk → tags → on the disk → `201`. Who repeats it after a crash repeats every step.
+//! Order of a push: bytes → link → children looked at once more (which keeps a collector away from them) → referrer →
+//! all of that on the disk → tags → on the disk → `201`. Who repeats it after a crash repeats every step.
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
 
@@ -89,31 +89,36 @@ pub(crate) async fn delete(
 ) -> Result<Response, Error> {
     let reference = reference.to_owned();
     blocking(move || {
-        let served = &repository.served;
-        let unknown = || Error::ManifestUnknown(reference.clone());
-        match Reference::parse(&reference)? {
-            Reference::Tag(tag) => {
-                if !served.delete_tag(&tag, Expect::Anything)? {
-                    return Err(unknown());
-                }
-                repository.store.reach().tags(served).sync()?;
-            }
-            Reference::Digest(digest) => {
-                let link = served.manifest(&digest)?.ok_or_else(unknown)?;
-                let mut reach = repository.store.reach().tags(served).manifest(served, &digest);
-                if let Some(subject) = &link.subject {
-                    reach = reach.referrer(served, subject);
-                }
-                if !served.unlink_manifest(&digest)? {
-                    return Err(unknown());
-                }
-                reach.sync()?;
-            }
+        let deleted = match Reference::parse(&reference)? {
+            Reference::Tag(tag) => delete_tag(&repository, &tag)?,
+            Reference::Digest(digest) => delete_manifest(&repository, &digest)?,
+        };
+        if !deleted {
+            return Err(Error::ManifestUnknown(reference));
         }
-        tracing::info!(repository = %served.path(), reference, "manifest deleted");
+        tracing::info!(repository = %repository.served.path(), reference, "manifest deleted");
         Ok(finish(Response::builder().status(StatusCode::ACCEPTED), Body::empty()))
     })
     .await
+}
+
+fn delete_tag(repository: &Repository, tag: &Tag) -> Result<bool, StoreError> {
+    let deleted = repository.served.delete_tag(tag, Expect::Anything)?;
+    repository.store.reach().tags(&repository.served).sync()?;
+    Ok(deleted)
+}
+
+/// Takes a manifest out of the repository, with its tags and its entry under its subject.
+fn delete_manifest(repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
+    let served = &repository.served;
+    let Some(link) = served.manifest(digest)? else { return Ok(false) };
+    let deleted = served.unlink_manifest(digest)?;
+    let mut reach = repository.store.reach().tags(served).manifest(served, digest);
+    if let Some(subject) = &link.subject {
+        reach = reach.referrer(served, subject);
+    }
+    reach.sync()?;
+    Ok(deleted)
 }
 
 /// What stands behind `/manifests/`.
@@ -134,8 +139,8 @@ impl Reference {
 
 /// The manifest that `reference` names in this repository.
 ///
-/// Reads two files of a hundred bytes where it is called, on a thread that serves others: to hand them to another thread takes
-/// longer than to read them, and manifests are asked for more often than anything else.
+/// Reads two files of some hundred bytes where it is called, on a thread that serves others: to hand that to another
+/// thread takes longer than to do it, and manifests are asked for more often than anything else.
 fn find(repository: &Repository, reference: &str) -> Result<(Digest, ManifestLink), Error> {
     let unknown = || Error::ManifestUnknown(reference.to_owned());
     let digest = match Reference::parse(reference)? {

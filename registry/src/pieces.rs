@@ -1,9 +1,9 @@
 //! Large blobs leave in pieces of 256 KiB, read into buffers of a bounded pool.
 //!
 //! A piece is lent to the connection and comes back when its last byte was written, so memory is bounded whatever
-//! the number of clients. Who finds no buffer for a moment goes on with a small one of its own: clients that do not take what they asked
-//! for cannot keep it from others. What the kernel has cached is copied at once; only what must come from the disk
-//! goes over a thread, for that can take as long as it likes.
+//! the number of clients. Who finds no buffer for a moment goes on with a small one of its own: clients that do not
+//! take what they asked for cannot keep it from others. What the kernel has cached is copied at once; only what must
+//! come from the disk goes over a thread, for that can take as long as it likes.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -52,7 +52,7 @@ impl Pool {
         Arc::new(Pool { idle: Mutex::default(), permits: Arc::new(Semaphore::new(PIECES)) })
     }
 
-    /// The bytes `range` of `file` as a body. A file that ends too early breaks the connection: its length was promised.
+    /// The bytes `range` of `file` as a body. A file that ends too early breaks the connection: more was promised.
     pub(crate) fn body(self: &Arc<Self>, file: File, range: Range<u64>) -> Body {
         let state = (self.clone(), Arc::new(file), range);
         Body::from_stream(stream::try_unfold(state, |(pool, file, mut rest)| async move {

@@ -106,7 +106,8 @@ pub enum ServeError {
     },
     /// Passwords and images would cross the network readable and changeable.
     #[error(
-        "plain HTTP on `{address}` could be read and changed by others on the network: use TLS or loopback, or say that it is meant"
+        "plain HTTP on `{address}` could be read and changed by others on the network: \
+         use TLS or loopback, or say that it is meant"
     )]
     PlainBeyondLoopback {
         /// Where it would have listened.

@@ -181,10 +181,9 @@ async fn no_referrers_are_an_empty_list_and_no_digest_is_400() {
     let answer = world.get(&referrers_path()).await;
     answer.is(StatusCode::OK);
     assert_eq!(answer.json(), json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }));
-    for wrong in ["latest", "sha256:00", "sha256:../../x"] {
-        world.get(&format!("/v2/a/referrers/{wrong}")).await;
+    for wrong in ["latest", "sha256:00", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
+        world.get(&format!("/v2/a/referrers/{wrong}")).await.fails(400, "DIGEST_INVALID");
     }
-    world.get("/v2/a/referrers/latest").await.fails(400, "DIGEST_INVALID");
     world.get(&format!("{}?last=x", referrers_path())).await.fails(400, "DIGEST_INVALID");
     world.end().await;
 }

@@ -63,7 +63,8 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
             .fails(404, "BLOB_UPLOAD_UNKNOWN");
     }
     let put = format!(
-        "PUT {location}?digest=bad HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+        "PUT {location}?digest=bad HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\
+         Expect: 100-continue\r\n\r\n"
     );
     let answer = world.raw(put.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400"), "nobody has to send what is refused: {answer}");
