@@ -57,6 +57,11 @@ impl Draft {
         if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
             config.working_dir = join("/", &config.working_dir);
         }
+        Draft::bare(image)
+    }
+
+    /// A config as it is, without what a stage adds.
+    pub(crate) fn bare(image: ImageConfig) -> Self {
         let mut draft =
             Draft { image, variables: Variables::default(), arguments: Vec::new(), has_cmd: false };
         draft.take_env();

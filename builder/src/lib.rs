@@ -14,6 +14,7 @@
 
 mod build;
 mod cache;
+mod changes;
 mod clock;
 mod context;
 mod copy;
@@ -35,6 +36,7 @@ mod tree;
 mod variables;
 
 pub use build::build;
+pub use changes::{ChangeError, apply_changes};
 pub use context::ContextError;
 pub use copy::archive::ArchiveError;
 pub use copy::mode::ChmodError;
