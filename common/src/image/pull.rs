@@ -21,8 +21,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::record;
-use super::{joined, names, said};
+use super::{joined, names, record};
 use crate::client::{Client, Fetched};
 use crate::digest::Digest;
 use crate::layer::{self, Import, ImportOptions, LayerError};
