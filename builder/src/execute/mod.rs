@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use common::digest::Digest;
 use common::layer::{self, CreateOptions, LayerWriter, StoredLayer, Time, WriterOptions};
+use common::snapshot::Snapshots;
 use common::store::{Lease, Store};
 
 use self::threads::{Permits, Slot, lock};
@@ -60,6 +61,7 @@ pub(crate) struct Inputs<'a> {
 struct Execution<'a> {
     inputs: &'a Inputs<'a>,
     cache: Cache,
+    snapshots: Snapshots,
     slots: Vec<Slot<Layers>>,
     permits: Permits,
     /// Keeps new layers from being collected before the image refers to them.
@@ -78,6 +80,7 @@ pub(crate) fn execute(inputs: &Inputs<'_>) -> Result<Layers, BuildError> {
     let execution = Execution {
         inputs,
         cache: Cache::new(inputs.store),
+        snapshots: Snapshots::new(inputs.store),
         slots: inputs.plan.stages.iter().map(|_| Slot::default()).collect(),
         permits: Permits::new(thread::available_parallelism().map_or(1, usize::from)),
         lease: Mutex::new(inputs.store.lease(LEASE)?),

@@ -2,7 +2,7 @@
 
 use common::digest::Digest;
 use common::layer::StoredLayer;
-use common::snapshot::{CommitOptions, Snapshots};
+use common::snapshot::CommitOptions;
 
 use super::mounts::Mounts;
 use super::{Execution, StepContext};
@@ -36,9 +36,8 @@ impl Execution<'_> {
         mounts: Mounts<'_>,
         vertex: VertexId,
     ) -> Result<StoredLayer, Cause> {
-        let snapshots = Snapshots::new(self.inputs.store);
-        let draft = snapshots.prepare(at.below)?;
-        let ready = mounts.prepare(self, &snapshots)?;
+        let draft = self.snapshots.prepare(at.below)?;
+        let ready = mounts.prepare(self, &self.snapshots)?;
         let mut list = ready.mounts.clone();
         if let Some(script) = &step.script {
             list.push(step::Mount {
