@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use super::apply::{Owners, shown};
 use super::beneath::{self, FOLDER, Xattrs, is_overlay_xattr, join, mtime, names, timestamps};
 use super::index::{Entry, Header, Kind, Time, split_last};
+use super::reader::MAX_PATH_BYTES;
 use super::root::{Follow, Resolved, Root};
 use super::{HoleReader, LayerWriter, WriteError};
 use crate::digest::{Algorithm, Digest};
@@ -78,6 +79,12 @@ pub enum DiffError {
         path: Vec<u8>,
         /// What says so.
         xattr: String,
+    },
+    /// Nobody could unpack the layer.
+    #[error("a path in `{}` has more than {MAX_PATH_BYTES} bytes", shown(folder))]
+    PathTooLong {
+        /// The first folders on the way.
+        folder: Vec<u8>,
     },
     /// The file system refused something.
     #[error("cannot read `{}` for a layer", shown(path))]
@@ -214,6 +221,9 @@ impl<'a> Scan<'a> {
     fn look_at(&mut self, task: &Task) -> Result<(), DiffError> {
         let folder = &task.folder;
         let path = join(&folder.path, &task.name);
+        if path.len() > MAX_PATH_BYTES {
+            return Err(DiffError::PathTooLong { folder: path[..FOLDER_SHOWN_BYTES].to_vec() });
+        }
         self.open_folder(folder)?;
         let (_, fd) = self.open.as_ref().expect("it was just opened");
         let Some(mut seen) = self.see(fd.as_fd(), path.clone(), &task.name)? else {
@@ -504,6 +514,9 @@ fn digest(file: File) -> io::Result<Digest> {
     io::copy(&mut HoleReader::new(file), &mut hasher)?;
     Ok(hasher.finish())
 }
+
+/// How much of a path is shown that is too long to be shown.
+const FOLDER_SHOWN_BYTES: usize = 200;
 
 /// File capabilities.
 const CAPABILITY: &[u8] = b"security.capability";

@@ -33,7 +33,7 @@ const AUFS_PREFIX: &[u8] = b".wh..wh.";
 /// The longest name of one file, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 /// The longest path and link target, in bytes: what Linux takes in one system call, without the NUL.
-const MAX_PATH_BYTES: usize = 4095;
+pub(super) const MAX_PATH_BYTES: usize = 4095;
 /// The longest PAX header or GNU long name, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 

@@ -375,6 +375,24 @@ fn capabilities_are_kept_and_other_attributes_by_option() {
 }
 
 #[test]
+fn paths_longer_than_any_other_program_takes_are_refused_and_removed() {
+    if !can_stack() {
+        return;
+    }
+    let world = World::new();
+    let draft = world.snapshots(Stacking::Overlay).prepare(&[]).unwrap();
+    let mut folder = open_folder(&draft.overlay().upper.unwrap().tree).unwrap();
+    let name = "n".repeat(255);
+    for _ in 0..40 {
+        rustix::fs::mkdirat(&folder, &name, Mode::RWXU).unwrap();
+        folder = openat(&folder, &name, OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    let error = draft.commit(&plain()).unwrap_err();
+    assert_eq!(error.to_string(), format!("a path in `{}` has more than 4095 bytes", "n".repeat(200)));
+    assert_eq!(fs::read_dir(world.store.paths().ingest()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_redirect_in_the_upper_folder_is_an_error() {
     if !can_stack() {
         return;
