@@ -31,17 +31,17 @@ use crate::variables;
 pub fn build(
     store: &Store,
     request: &BuildRequest,
-    environment: Environment<'_>,
+    environment: &Environment<'_>,
 ) -> Result<Built, BuildError> {
     let progress = Progress::new(environment.events);
     let dockerfile = read_dockerfile(request, &progress)?;
     dockerfile.warnings.iter().for_each(|warning| (environment.events)(Event::Doubtful(warning)));
     warn_of_unused_arguments(&dockerfile, request, environment.events);
-    let epoch = epoch(request)?;
     let empty = store.scratch()?;
     let root = request.context.as_deref().unwrap_or(empty.path());
     let context = Context::open(store, root, read_ignore(request, root, &progress)?)?;
-    let plan = make_plan(store, request, &environment, &dockerfile, &progress)?;
+    let plan = make_plan(store, request, environment, &dockerfile, &progress)?;
+    let epoch = epoch(request, &plan)?;
     let inputs = execute::Inputs {
         store,
         request,
@@ -111,9 +111,10 @@ fn read_ignore(
     })
 }
 
-/// `SOURCE_DATE_EPOCH` of the build arguments, else of the request.
-fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
-    match request.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) {
+/// `SOURCE_DATE_EPOCH` of the build arguments or of a global `ARG`, else of the request.
+fn epoch(request: &BuildRequest, plan: &Plan) -> Result<Option<i64>, BuildError> {
+    let given = request.build_args.get("SOURCE_DATE_EPOCH").or(plan.epoch.as_ref());
+    match given.filter(|text| !text.is_empty()) {
         None => Ok(request.source_date_epoch),
         Some(text) => text.parse().map(Some).map_err(|_| BuildError::Epoch(text.clone())),
     }

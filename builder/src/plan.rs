@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub stages: Vec<Stage>,
     /// The stage whose image is wanted.
     pub target: usize,
+    /// A global `ARG SOURCE_DATE_EPOCH`.
+    pub epoch: Option<String>,
 }
 
 /// One stage, or an image that files are taken from.
@@ -83,7 +85,8 @@ pub(crate) fn plan(dockerfile: &Dockerfile, inputs: &Inputs<'_>) -> Result<Plan,
     for number in planner.order(&needed) {
         planner.evaluate(number)?;
     }
-    Ok(Plan { stages: planner.states.into_iter().map(State::into_stage).collect(), target })
+    let epoch = planner.global.get("SOURCE_DATE_EPOCH").map(str::to_owned);
+    Ok(Plan { stages: planner.states.into_iter().map(State::into_stage).collect(), target, epoch })
 }
 
 pub(crate) struct Planner<'a> {

@@ -84,7 +84,8 @@ pub struct Environment<'a> {
     pub pull: &'a (dyn Fn(&Reference, &Platform) -> Result<Digest, OutsideError> + Sync),
     /// Takes note of what happens; called from several threads.
     pub events: &'a (dyn Fn(Event<'_>) + Sync),
-    /// Set by the caller when the build shall be given up.
+    /// Set by the caller when the build shall be given up, and by the builder when a step has failed, so that the others
+    /// end.
     pub cancelled: &'a AtomicBool,
 }
 

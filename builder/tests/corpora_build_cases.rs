@@ -137,7 +137,7 @@ fn build(store: &Store, request: &BuildRequest, runner: &dyn StepRunner) -> Resu
     let pull = |reference: &Reference, _: &Platform| Err(format!("{reference} is not here").into());
     let environment =
         Environment { runner, pull: &pull, events: &|_| {}, cancelled: &AtomicBool::new(false) };
-    builder::build(store, request, environment)
+    builder::build(store, request, &environment)
 }
 
 fn python(script: &Path, args: &[&Path]) -> Result<(), String> {

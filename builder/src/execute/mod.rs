@@ -48,7 +48,7 @@ pub(crate) struct Layers {
 pub(crate) struct Inputs<'a> {
     pub store: &'a Store,
     pub request: &'a BuildRequest,
-    pub environment: Environment<'a>,
+    pub environment: &'a Environment<'a>,
     pub source: &'a Source,
     pub plan: &'a Plan,
     pub context: &'a Context,

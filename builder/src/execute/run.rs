@@ -13,6 +13,9 @@ use crate::step::{ExitStatus, MountKind, Network, Step, StepError};
 use crate::steps::RunStep;
 use crate::{step, variables};
 
+/// What tells compilers and package managers the time that they shall write.
+const EPOCH: &str = "SOURCE_DATE_EPOCH=";
+
 impl Execution<'_> {
     pub(super) fn run(
         &self,
@@ -51,7 +54,10 @@ impl Execution<'_> {
                 },
             });
         }
-        let env = [step.env.clone(), variables::proxy_lines(&self.inputs.request.build_args)].concat();
+        let mut env = [step.env.clone(), variables::proxy_lines(&self.inputs.request.build_args)].concat();
+        if let Some(epoch) = self.inputs.epoch.filter(|_| !env.iter().any(|line| line.starts_with(EPOCH))) {
+            env.push(format!("{EPOCH}{epoch}"));
+        }
         let root = draft.overlay();
         let request = Step {
             root: &root,

@@ -1,0 +1,255 @@
+//! Builds through the library: what a user would notice.
+
+#![expect(clippy::unwrap_used, reason = "a test of its own")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use builder::{
+    BuildError, BuildRequest, Built, DockerfileSource, Environment, Event, ExitStatus, Step, StepError,
+    StepRunner, Stream,
+};
+use common::layer::{Follow, Kind, Root};
+use common::platform::Platform;
+use common::reference::Reference;
+use common::store::{CheckOptions, Store};
+use tempfile::TempDir;
+
+/// A store, a context, and what happened in the last build.
+struct World {
+    folder: TempDir,
+    store: Store,
+    cached: Mutex<Vec<String>>,
+    vertices: Mutex<Vec<String>>,
+}
+
+/// Does to the upper directory what the command says: `write PATH TEXT`, or fails.
+struct Writer;
+
+impl StepRunner for Writer {
+    fn run(&self, step: &Step<'_>, output: &mut dyn FnMut(Stream, &[u8])) -> Result<ExitStatus, StepError> {
+        let command = step.args.last().unwrap();
+        output(Stream::Stdout, command.as_bytes());
+        match command.split_whitespace().collect::<Vec<_>>()[..] {
+            ["write", path, text] => {
+                let upper = step.root.upper.as_ref().unwrap();
+                fs::write(upper.tree.join(path), text).unwrap();
+                Ok(ExitStatus::Code(0))
+            }
+            _ => Ok(ExitStatus::Code(3)),
+        }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("context")).unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        World { folder, store, cached: Mutex::default(), vertices: Mutex::default() }
+    }
+
+    fn file(&self, path: &str, text: &str) {
+        let path = self.folder.path().join("context").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn request(&self, dockerfile: &str) -> BuildRequest {
+        BuildRequest {
+            context: Some(self.folder.path().join("context")),
+            dockerfile: DockerfileSource::Text(dockerfile.into()),
+            ..BuildRequest::default()
+        }
+    }
+
+    fn run(&self, request: &BuildRequest) -> Result<Built, BuildError> {
+        self.cached.lock().unwrap().clear();
+        self.vertices.lock().unwrap().clear();
+        let pull = |reference: &Reference, _: &Platform| Err(format!("no {reference} in this test").into());
+        let events = |event: Event<'_>| match event {
+            Event::Started { name, .. } => self.vertices.lock().unwrap().push(name.to_owned()),
+            Event::Cached { vertex } => {
+                let name = self.vertices.lock().unwrap()[vertex.0 as usize - 1].clone();
+                self.cached.lock().unwrap().push(name);
+            }
+            _ => {}
+        };
+        let environment =
+            Environment { runner: &Writer, pull: &pull, events: &events, cancelled: &AtomicBool::new(false) };
+        let result = builder::build(&self.store, request, &environment);
+        let report = self.store.check(&CheckOptions::default()).unwrap();
+        assert!(report.faults.is_empty(), "{:?}", report.faults);
+        result
+    }
+
+    fn build(&self, dockerfile: &str) -> Built {
+        self.run(&self.request(dockerfile)).unwrap()
+    }
+
+    fn error(&self, dockerfile: &str) -> String {
+        self.run(&self.request(dockerfile)).unwrap_err().to_string()
+    }
+
+    /// Steps of the last build that were found in the cache.
+    fn cached(&self) -> usize {
+        self.cached.lock().unwrap().len()
+    }
+
+    fn root(&self, built: &Built) -> Root {
+        Root::open(&self.store, &built.config.rootfs.diff_ids).unwrap()
+    }
+
+    /// `path` as `mode uid:gid`, and the length of a file.
+    fn describe(&self, built: &Built, path: &str) -> Option<String> {
+        let root = self.root(built);
+        let found = root.lookup(path.as_bytes(), Follow::No).unwrap()?;
+        let entry = found.entry;
+        let kind = match &entry.kind {
+            Kind::File { size_bytes, .. } => format!("file {size_bytes}"),
+            Kind::Directory => "directory".to_owned(),
+            other => format!("{other:?}"),
+        };
+        Some(format!("{kind} {:o} {}:{}", entry.mode, entry.uid, entry.gid))
+    }
+}
+
+#[test]
+fn an_unchanged_build_is_all_from_the_cache_and_gives_the_same_image() {
+    let world = World::new();
+    world.file("a", "1");
+    let dockerfile =
+        "FROM scratch AS one\nCOPY a /a\nFROM scratch\nWORKDIR /w\nCOPY --from=one /a /b\nENV X=1";
+    let first = world.build(dockerfile);
+    assert_eq!(world.cached(), 0);
+    let second = world.build(dockerfile);
+    assert_eq!(world.cached(), 3);
+    assert_eq!(first.id, second.id);
+}
+
+#[test]
+fn touching_a_file_changes_nothing_and_another_mode_does() {
+    let world = World::new();
+    world.file("a", "1");
+    let path = world.folder.path().join("context/a");
+    let first = world.build("FROM scratch\nCOPY a /");
+    fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(world.build("FROM scratch\nCOPY a /").id, first.id);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_ne!(world.build("FROM scratch\nCOPY a /").id, first.id);
+    world.file("a", "2");
+    world.build("FROM scratch\nCOPY a /");
+    assert_eq!(world.cached(), 0);
+}
+
+#[test]
+fn a_stage_that_came_to_the_same_files_hits_downstream() {
+    let world = World::new();
+    world.file("a", "1");
+    let dockerfile = |comment: &str| {
+        format!("FROM scratch AS one\nCOPY a /{comment}\nFROM scratch\nCOPY --from=one /out /out")
+    };
+    world.build(&dockerfile("out"));
+    world.build(&dockerfile("x/../out"));
+    assert_eq!(world.cached(), 2, "{:?}", world.vertices.lock().unwrap());
+}
+
+#[test]
+fn with_an_epoch_two_contexts_with_other_times_give_one_digest() {
+    let build = |mtime: u64| {
+        let world = World::new();
+        world.file("d/a", "1");
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(mtime);
+        fs::File::open(world.folder.path().join("context/d/a")).unwrap().set_modified(time).unwrap();
+        let request = BuildRequest {
+            source_date_epoch: Some(1_700_000_000),
+            no_cache: true,
+            ..world.request("FROM scratch\nCOPY . /x/\nWORKDIR /y\nADD d <<E /z/\nhi\nE")
+        };
+        world.run(&request).unwrap().id
+    };
+    assert_eq!(build(1), build(2_000_000_000));
+}
+
+#[test]
+fn a_missing_source_names_the_line_and_what_left_it_out() {
+    let world = World::new();
+    world.file("src/a", "1");
+    world.file(".dockerignore", "*.md\ns*\n");
+    assert_eq!(
+        world.error("FROM scratch AS app\nWORKDIR /app\nCOPY src /app\n"),
+        "error: cannot build the image\n  Dockerfile:3\n    2 | WORKDIR /app\n>>  3 | COPY src /app\n  \
+         cause: `src` is not in the build context\n  hint: `.dockerignore` line 2 (`s*`) leaves it out"
+    );
+}
+
+#[test]
+fn an_unknown_owner_is_an_error_of_its_line() {
+    let world = World::new();
+    world.file("a", "1");
+    let error = world.error("FROM scratch\nCOPY --chown=ghost a /");
+    assert!(error.contains("Dockerfile:2") && error.contains("unknown user `ghost`"), "{error}");
+}
+
+#[test]
+fn a_file_with_the_name_of_a_whiteout_is_refused_and_removes_nothing() {
+    let world = World::new();
+    world.file("a", "1");
+    world.file(".wh.a", "");
+    let error = world.error("FROM scratch\nCOPY a /\nCOPY . /");
+    assert!(error.contains("Dockerfile:3") && error.contains(".wh.a"), "{error}");
+}
+
+#[test]
+fn owners_names_and_links_of_the_root_below_count() {
+    let world = World::new();
+    world.file("etc/passwd", "lp:x:4:7::/:\n");
+    world.file("a", "1");
+    std::os::unix::fs::symlink("/real/deep", world.folder.path().join("context/link")).unwrap();
+    let built = world.build("FROM scratch\nCOPY . /\nCOPY --chown=lp --chmod=u=rwx,go= a /link/b/");
+    assert_eq!(world.describe(&built, "real/deep/b").unwrap(), "directory 755 4:7");
+    assert_eq!(world.describe(&built, "real/deep/b/a").unwrap(), "file 1 700 4:7");
+}
+
+#[test]
+fn a_run_that_fails_ends_the_build_with_its_code() {
+    let world = World::new();
+    if let Err(reason) = common::snapshot::Snapshots::new(&world.store).probe() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let built = world.build("FROM scratch\nRUN write f hello\nRUN [\"\", \"write g hello\"]");
+    assert_eq!(world.describe(&built, "f").unwrap(), "file 5 644 0:0");
+    world.build("FROM scratch\nRUN write f hello");
+    assert_eq!(world.cached(), 1);
+    let error = world.error("FROM scratch\nRUN false");
+    assert!(
+        error.contains("process `/bin/sh -c false` did not complete successfully: exit code: 3"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_exported_tar_holds_the_merged_files() {
+    let world = World::new();
+    world.file("a", "1");
+    fs::hard_link(world.folder.path().join("context/a"), world.folder.path().join("context/b")).unwrap();
+    let built = world.build("FROM scratch\nCOPY . /\nCOPY --chmod=600 a /d/");
+    let mut tar = Vec::new();
+    builder::export::tar(&world.store, &built.config.rootfs.diff_ids, &mut tar).unwrap();
+    let out = world.folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let folder = fs::File::open(&out).unwrap();
+    use std::os::fd::AsFd;
+    builder::export::directory(&world.store, &built.config.rootfs.diff_ids, folder.as_fd()).unwrap();
+    let names: Vec<String> = ["a", "b", "d/a"]
+        .into_iter()
+        .filter(|name| Path::new(&out).join(name).exists())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, ["a", "b", "d/a"]);
+    assert!(tar.len() > 4 * 512);
+}
