@@ -79,7 +79,18 @@ pub struct Upload {
     folder: PathBuf,
     data: HashedFile,
     lock: File,
-    over: bool,
+    end: End,
+}
+
+/// What happens when a session is let go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has just been saved.
+    Leave,
+    /// It is kept for the next request.
+    Save,
+    /// It is over.
+    Remove,
 }
 
 /// Why a session could not be resumed.
@@ -132,7 +143,7 @@ impl Store {
         let data = open_data(&folder)?;
         let data = HashedFile::new(data, options.algorithm.hasher(), 0);
         let store = self.clone();
-        let mut upload = Upload { store, id, options, folder, data, lock, over: false };
+        let mut upload = Upload { store, id, options, folder, data, lock, end: End::Leave };
         upload.save()?;
         Ok(upload)
     }
@@ -157,7 +168,7 @@ impl Store {
         file.set_len(offset).map_err(StoreError::io("truncate", &folder.join(DATA)))?;
         let data = HashedFile::new(file, hasher, offset);
         let (store, id) = (self.clone(), id.clone());
-        Ok(Upload { store, id, options, folder, data, lock, over: false })
+        Ok(Upload { store, id, options, folder, data, lock, end: End::Save })
     }
 
     /// Looks at a session, held or not; `None` when there is none, or it has expired.
@@ -269,6 +280,7 @@ impl Upload {
     /// # Errors
     /// [`StoreError::Io`] when they cannot be written; [`Upload::offset`] then says what is left.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.end = End::Save;
         self.data.append(bytes).map_err(StoreError::io("write", &self.folder.join(DATA)))
     }
 
@@ -280,7 +292,7 @@ impl Upload {
     pub fn finish(mut self, expected: &Digest) -> Result<u64, CommitError> {
         let path = self.folder.join(DATA);
         self.data.file().map_err(StoreError::io("write", &path))?;
-        self.over = true;
+        self.end = End::Remove;
         let size_bytes = self.data.size_bytes();
         let actual = self.digest(expected.algorithm())?;
         if actual != *expected {
@@ -304,7 +316,7 @@ impl Upload {
 
     /// Ends the session and forgets its bytes.
     pub fn cancel(mut self) {
-        self.over = true;
+        self.end = End::Remove;
     }
 
     /// Remembers how far the session has come.
@@ -330,7 +342,11 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let result = if self.over { disk::remove_tree(&self.folder) } else { self.save() };
+        let result = match self.end {
+            End::Leave => Ok(()),
+            End::Save => self.save(),
+            End::Remove => disk::remove_tree(&self.folder),
+        };
         if let Err(error) = result {
             tracing::warn!(upload = %self.id, %error, "cannot leave an upload session in order");
         }
