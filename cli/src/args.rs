@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{check, history, images, import, load, login, logout, pull, save, serve, tag, version};
+use crate::commands::{
+    build, check, history, images, import, info, inspect, load, login, logout, ps, pull, push, rm, rmi, run,
+    save, serve, tag, version,
+};
 use crate::report;
 
 /// Build OCI images from Dockerfiles, serve a private registry and run containers, on one store and without a daemon.
@@ -67,40 +70,90 @@ impl Global {
 /// Every verb, docker's groups among them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Build(build::Args),
+    Run(run::Args),
+    Ps(ps::Args),
+    Rm(rm::Args),
     Images(images::Args),
     Pull(pull::Args),
+    Push(push::Args),
     Tag(tag::Args),
+    Rmi(rmi::Args),
     Save(save::Args),
     Load(load::Args),
     Import(import::Args),
+    Inspect(inspect::Args),
     History(history::Args),
     Login(login::Args),
     Logout(logout::Args),
     Serve(serve::Args),
     Check(check::Args),
+    Info(info::Args),
     Version(version::Args),
     /// Manage images
     #[command(subcommand, arg_required_else_help = true)]
     Image(ImageVerb),
+    /// Manage containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(ContainerVerb),
+    /// Manage builds
+    #[command(subcommand, arg_required_else_help = true)]
+    Builder(BuilderVerb),
+    /// Extended build commands, as docker's plugin spells them
+    #[command(subcommand, arg_required_else_help = true, hide = true)]
+    Buildx(BuilderVerb),
+    /// Manage this machine's part
+    #[command(subcommand, arg_required_else_help = true)]
+    System(SystemVerb),
 }
 
 /// `gantry image …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageVerb {
+    Build(build::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Args),
+    Inspect(inspect::ImageArgs),
     History(history::Args),
     Pull(pull::Args),
+    Push(push::Args),
     Tag(tag::Args),
     Save(save::Args),
     Load(load::Args),
     Import(import::Args),
+}
+
+/// `gantry container …`
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a process")]
+pub(crate) enum ContainerVerb {
+    Run(run::Args),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    Inspect(inspect::ContainerArgs),
+}
+
+/// `gantry builder …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuilderVerb {
+    Build(build::Args),
+}
+
+/// `gantry system …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemVerb {
+    Info(info::Args),
 }
 
 impl Verb {
     /// The exit code of a failure of this verb's own.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
+            Verb::Run(_) | Verb::Container(ContainerVerb::Run(_)) => report::USAGE,
             _ => report::FAILED,
         }
     }
@@ -221,4 +274,46 @@ fn verb_words(args: &[OsString]) -> String {
         }
     }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, Usage> {
+        parse_from(std::iter::once("gantry").chain(line.split_whitespace()).map(OsString::from).collect())
+    }
+
+    fn wrong(line: &str) -> (String, u8) {
+        match parse(line) {
+            Err(Usage::Wrong { text, code }) => (text.lines().next().unwrap_or_default().to_owned(), code),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_root_may_stand_anywhere() {
+        for line in ["--root /x images", "images --root /x", "image ls --root=/x", "image --root /x ls"] {
+            assert_eq!(parse(line).unwrap().global.root, Some(PathBuf::from("/x")), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_behind_the_image_belong_to_the_container() {
+        let Verb::Run(args) = parse("run --rm busybox ls --root -la").unwrap().verb else { panic!("run") };
+        assert_eq!(args.command, ["ls", "--root", "-la"]);
+    }
+
+    #[test]
+    fn wrong_command_lines_are_dockers_errors() {
+        assert_eq!(wrong("run --no-such-flag busybox true"), ("unknown flag: --no-such-flag".into(), 125));
+        assert_eq!(wrong("nosuchcommand").1, 1);
+        assert_eq!(wrong("run").1, 1);
+        assert_eq!(wrong("images -X").0, "unknown shorthand flag: 'X' in -X");
+    }
 }

@@ -37,11 +37,6 @@ impl Context {
         Ok(Context { root, docker_config })
     }
 
-    /// Folder of the store.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// docker's `config.json`.
     pub(crate) fn docker_config_file(&self) -> PathBuf {
         self.docker_config.join("config.json")

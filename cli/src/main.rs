@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod report;
+mod runner;
 mod template;
 
 use std::process::ExitCode;

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let name = args.name.as_deref().map(str::parse::<Reference>).transpose();
     let name = name.map_err(|error| verbatim(format!("Error: {error}")))?;
-    let config = common::oci::Config::default();
+    let config = builder::apply_changes(&args.change).map_err(|error| verbatim(format!("Error: {error}")))?;
     let stdin = args.file == Path::new("-");
     let input: Box<dyn Read + Send> = if stdin { Box::new(io::stdin()) } else { Box::new(open(&args.file)?) };
     let source = if stdin { "-".to_owned() } else { args.file.display().to_string() };

@@ -2,9 +2,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::platform::Platform;
-use engine::containers;
+use engine::containers::Containers;
 use serde_json::json;
 
+use super::ps::is_running;
 use crate::context::Context;
 use crate::output;
 
@@ -18,8 +19,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
-    let containers = containers::list(&store)?;
-    let running = containers.iter().filter(|container| container.is_running()).count();
+    let containers = Containers::new(store.paths().containers()).list()?;
+    let running = containers.iter().filter(|container| is_running(container)).count();
     let images = store.image_ids()?.len();
     let servers = store.servers()?;
     let host = Platform::host();

@@ -8,7 +8,7 @@ use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::Reference;
 use common::store::Store;
-use engine::containers;
+use engine::containers::{ContainerError, Containers};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -95,10 +95,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 
 /// Containers come before images, as with docker.
 fn inspect(store: &Store, name: &str, kind: Option<&str>) -> Result<Value> {
-    if kind != Some("image")
-        && let Some(container) = containers::find(store, name)?
-    {
-        return Ok(super::ps::inspect(&container));
+    if kind != Some("image") {
+        match Containers::new(store.paths().containers()).find(name) {
+            Ok(container) => return Ok(super::ps::inspect(&container)),
+            Err(ContainerError::Unknown { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let what = match kind {
         Some("image") => "image",
@@ -121,10 +123,13 @@ fn image(store: &Store, id: &Digest) -> Result<Value> {
     let config: ImageConfig = names::config(store, id)?;
     let record = store.image(id)?;
     let tags = names::tags(store)?.remove(id).unwrap_or_default();
-    let digests: Vec<String> = record.iter().flat_map(|record| &record.names).map(Reference::familiar).collect();
+    let digests: Vec<String> =
+        record.iter().flat_map(|record| &record.names).map(Reference::familiar).collect();
     let created = match (&config.created, &record) {
         (Some(created), _) => created.clone(),
-        (None, Some(record)) => Timestamp::from_second(record.created).unwrap_or(Timestamp::UNIX_EPOCH).to_string(),
+        (None, Some(record)) => {
+            Timestamp::from_second(record.created).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+        }
         (None, None) => String::new(),
     };
     let size = record::size_bytes(store, &config)?;

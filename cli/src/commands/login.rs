@@ -33,9 +33,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let server = args.server.as_deref().map_or(DEFAULT_HOST, bare_host).to_owned();
     let username = match &args.username {
         Some(name) => name.clone(),
-        None if args.password_stdin => {
-            return Err(verbatim("Must provide --username with --password-stdin"));
-        }
+        None if args.password_stdin => return Err(verbatim("Must provide --username with --password-stdin")),
         None => prompt("Username: ")?,
     };
     let password = match &args.password {

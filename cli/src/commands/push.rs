@@ -1,10 +1,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use common::image::push::{self, PushEvent, PushStep};
+use common::image::names;
+use common::image::push::{PushEvent, PushRequest, PushStep, push};
+use common::layer::Codec;
+use common::platform::Platform;
 use common::reference::{Reference, Repository};
 
-use super::images::require;
 use super::login::runtime;
 use crate::context::Context;
 use crate::interrupt;
@@ -27,4 +29,58 @@ pub(crate) struct Args {
     /// Accepted and without effect, as with docker unless content trust is switched on
     #[arg(long, hide = true)]
     disable_content_trust: Option<bool>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let store = context.store()?;
+    let references: Vec<Reference> = if args.all_tags {
+        let repository: Repository =
+            args.name.parse().map_err(|_| verbatim("tag can't be used with --all-tags/-a"))?;
+        let tags = store.local(&repository).tags(None, None)?;
+        if tags.is_empty() {
+            return Err(verbatim(format!(
+                "An image does not exist locally with the tag: {}",
+                repository.familiar()
+            )));
+        }
+        tags.into_iter().map(|tag| Reference::Tag(repository.clone(), tag)).collect()
+    } else {
+        vec![args.name.parse().map_err(|error| verbatim(format!("{error}")))?]
+    };
+    let interrupted = interrupt::exit_on_signal()?;
+    let client = context.client()?;
+    let runtime = runtime()?;
+    for reference in &references {
+        if !args.quiet {
+            output::line(format!("The push refers to repository [{}]", reference.repository()));
+        }
+        let found = names::find_reference(&store, reference, &Platform::host())?;
+        let Some(found) = found else {
+            let name = reference.repository().familiar();
+            return Err(verbatim(format!("An image does not exist locally with the tag: {name}")));
+        };
+        let request =
+            PushRequest { id: &found.id, source: found.source.as_ref(), reference, codec: Codec::Gzip };
+        let progress = Transfers::new(args.quiet);
+        let pushed = runtime.block_on(push(&store, &client, request, &|event| show(&progress, &event)));
+        progress.finish();
+        let pushed = pushed?;
+        if args.quiet {
+            output::line(reference);
+        } else {
+            let tag = reference.identifier();
+            output::line(format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size_bytes));
+        }
+    }
+    drop(interrupted);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(progress: &Transfers, event: &PushEvent) {
+    if let PushEvent::Layer { layer, step } = event {
+        match step {
+            PushStep::Pushing { sent, total } => progress.bytes(layer, &step.to_string(), *sent, *total),
+            _ => progress.status(layer, &step.to_string()),
+        }
+    }
 }

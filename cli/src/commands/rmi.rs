@@ -6,9 +6,10 @@ use common::image::names::{self, Found};
 use common::layer;
 use common::reference::Reference;
 use common::store::Store;
-use engine::containers::{self, Container};
+use engine::containers::{Container, Containers};
 
 use super::images::require;
+use super::ps::{is_running, short_id};
 use crate::context::Context;
 use crate::output;
 use crate::report::{self, verbatim};
@@ -48,8 +49,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
     let found = require(store, wanted)?;
     let mut tags = names::tags(store)?.remove(&found.id).unwrap_or_default();
-    let users = containers::list(store)?;
-    let users: Vec<&Container> = users.iter().filter(|container| container.config().image_id() == &found.id).collect();
+    let containers = Containers::new(store.paths().containers()).list()?;
+    let users: Vec<&Container> =
+        containers.iter().filter(|container| container.config.image.as_ref() == Some(&found.id)).collect();
 
     if let Some(name @ Reference::Tag(..)) = &found.name
         && tags.iter().any(|tag| tag != name)
@@ -73,7 +75,9 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
     store.reach().image(&found.id).sync()?;
     lines.push(format!("Deleted: {}", found.id));
     let kept = kept_chains(store)?;
-    lines.extend(chains.iter().rev().filter(|chain| !kept.contains(chain)).map(|chain| format!("Deleted: {chain}")));
+    lines.extend(
+        chains.iter().rev().filter(|chain| !kept.contains(chain)).map(|chain| format!("Deleted: {chain}")),
+    );
     Ok(lines)
 }
 
@@ -81,8 +85,8 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
 fn refuse(found: &Found, tags: &[Reference], users: &[&Container], wanted: &str, force: bool) -> Result<()> {
     let short = found.id.short();
     let conflict = |text: String| Err(verbatim(format!("Error: conflict: {text}")));
-    if let Some(user) = users.iter().find(|container| container.is_running()) {
-        let id = user.id().short();
+    if let Some(user) = users.iter().find(|container| is_running(container)) {
+        let id = short_id(user);
         return match &found.name {
             Some(name) if !force => conflict(format!(
                 "unable to remove repository reference \"{}\" (must force) - container {id} is using its referenced image {short}",
@@ -97,7 +101,7 @@ fn refuse(found: &Found, tags: &[Reference], users: &[&Container], wanted: &str,
         return Ok(());
     }
     if let Some(user) = users.first() {
-        let id = user.id().short();
+        let id = short_id(user);
         return match &found.name {
             Some(name) => conflict(format!(
                 "unable to remove repository reference \"{}\" (must force) - container {id} is using its referenced image {short}",

@@ -68,7 +68,8 @@ impl BuildProgress {
             Style::Terminal => bars.add(ProgressBar::new_spinner()),
             Style::Plain | Style::Quiet => ProgressBar::hidden(),
         };
-        let template = ProgressStyle::with_template("[+] Building {elapsed} {msg}").expect("the template is well formed");
+        let template = ProgressStyle::with_template("[+] Building {elapsed} {msg}")
+            .expect("the template is well formed");
         header.set_style(template);
         header.enable_steady_tick(Duration::from_millis(100));
         BuildProgress { style, begun: Instant::now(), bars, header, state: Mutex::default() }
@@ -87,7 +88,7 @@ impl BuildProgress {
             Event::Output { vertex, bytes, .. } => self.output(&mut state, vertex, bytes),
             Event::Finished { vertex } => self.finished(&mut state, vertex),
             Event::Failed { vertex, error } => self.failed(&mut state, vertex, error),
-            Event::Doubtful(warning) => state.warnings.push(warning.to_string()),
+            Event::Doubtful(warning) => state.warnings.push(warning.rule.to_string()),
             Event::Warning(text) => state.warnings.push(text.to_owned()),
             _ => {}
         }
@@ -97,7 +98,10 @@ impl BuildProgress {
         self.plain(state, id, |number| format!("#{number} {name}"));
         let bar = (self.style == Style::Terminal).then(|| {
             let bar = self.bars.add(ProgressBar::new_spinner());
-            bar.set_style(ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}").expect("the template is well formed"));
+            bar.set_style(
+                ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}")
+                    .expect("the template is well formed"),
+            );
             bar.set_message(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
@@ -135,7 +139,10 @@ impl BuildProgress {
         {
             let newest = vertex.tail.iter().rev().take(TAIL).rev();
             let tail: String = newest.map(|line| format!("\n => => # {}", clipped(line))).collect();
-            bar.set_style(ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}{prefix}").expect("the template is well formed"));
+            bar.set_style(
+                ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}{prefix}")
+                    .expect("the template is well formed"),
+            );
             bar.set_prefix(tail);
         }
     }
@@ -201,8 +208,10 @@ impl BuildProgress {
         let seconds = self.begun.elapsed().as_secs_f64();
         if self.style == Style::Terminal {
             let done = if state.failed.is_some() { "" } else { " FINISHED" };
-            let text = format!("[+] Building {seconds:.1}s ({}/{}){done}", state.finished, state.vertices.len());
-            self.header.set_style(ProgressStyle::with_template("{msg}").expect("the template is well formed"));
+            let text =
+                format!("[+] Building {seconds:.1}s ({}/{}){done}", state.finished, state.vertices.len());
+            self.header
+                .set_style(ProgressStyle::with_template("{msg}").expect("the template is well formed"));
             self.header.finish_with_message(text);
         }
         if let Some(failed) = &state.failed {

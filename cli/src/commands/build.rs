@@ -1,0 +1,356 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result, bail};
+use builder::{BuildRequest, Built, DockerfileSource, Environment, Network, export};
+use common::image::archive::{self, ArchiveFormat, Saved};
+use common::platform::Platform;
+use common::reference::Reference;
+use common::store::Store;
+
+use super::pull;
+use super::save::half_name;
+use crate::context::Context;
+use crate::interrupt;
+use crate::output;
+use crate::progress::{BuildProgress, Style};
+use crate::report::verbatim;
+use crate::runner::EngineRunner;
+
+/// Build an image from a Dockerfile
+///
+/// CONTEXT is the directory that COPY and ADD read; `-` reads a Dockerfile from stdin and has no context. The Dockerfile is
+/// `Dockerfile` in the context unless `-f` names another; what `.dockerignore` lists is left out. Unchanged steps come from
+/// the cache, which is keyed by content: a touched file changes nothing.
+///
+/// Examples:
+///   gantry build -t app .
+///   gantry build -f deploy/Dockerfile --target test --build-arg VERSION=2 -t app:test .
+///   gantry build --output type=oci,dest=app.tar .
+///   SOURCE_DATE_EPOCH=0 gantry build -q .          one digest, wherever and whenever it is built
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The build context: a directory, or `-`
+    #[arg(value_name = "CONTEXT")]
+    context: String,
+    /// The Dockerfile, `-` for stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<String>,
+    /// A name for the image; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<String>,
+    /// Set an ARG; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Add a label
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// The stage to build, by name or number [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// What the image runs on [default: this machine]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Run every step again
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registry for base images, also when they are here
+    #[arg(long)]
+    pull: bool,
+    /// Network of RUN: `default` and `host` are the host's, `none` is loopback only
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
+    network: String,
+    /// A secret for RUN --mount=type=secret
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    secret: Vec<String>,
+    /// Where the result goes, besides the store: `type=oci|docker|tar|local,dest=PATH`; `-` is stdout, a bare path is `local`
+    #[arg(short, long, value_name = "SPEC")]
+    output: Vec<String>,
+    /// Write the image ID to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Print only the image ID
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_name = "KIND", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
+    progress: String,
+    /// Accepted and without effect: intermediate containers never outlive their step
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// Accepted and without effect: intermediate containers never outlive their step
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    /// Accepted and without effect: the image is in the store in any case
+    #[arg(long, hide = true)]
+    load: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let exports = args.output.iter().map(|spec| Export::parse(spec)).collect::<Result<Vec<_>>>()?;
+    let request = request(args)?;
+    let store = context.store()?;
+    let progress = BuildProgress::new(style(args));
+    let interrupted = interrupt::exit_on_signal()?;
+    let built = builder::build(
+        &store,
+        &request,
+        Environment {
+            runner: &EngineRunner,
+            pull: &|reference, platform| {
+                let pulled = pull::one(context, reference, platform, true);
+                pulled.map(|pulled| pulled.id).map_err(Into::into)
+            },
+            events: &|event| progress.event(event),
+            cancelled: &AtomicBool::new(false),
+        },
+    );
+    progress.finish();
+    let built = built?;
+    for export in &exports {
+        export.write(&store, &built, &request.tags)?;
+    }
+    drop(interrupted);
+    if let Some(file) = &args.iidfile {
+        fs::write(file, built.id.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if args.quiet {
+        output::line(&built.id);
+    } else {
+        output::note(format!("image {}", built.id));
+        request.tags.iter().for_each(|tag| output::note(format!("named {}", tag.familiar())));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn style(args: &Args) -> Style {
+    match args.progress.as_str() {
+        _ if args.quiet => Style::Quiet,
+        "quiet" => Style::Quiet,
+        "plain" => Style::Plain,
+        "tty" => Style::Terminal,
+        _ if output::stderr_is_terminal() => Style::Terminal,
+        _ => Style::Plain,
+    }
+}
+
+fn request(args: &Args) -> Result<BuildRequest> {
+    let context = (args.context != "-").then(|| PathBuf::from(&args.context));
+    if let Some(folder) = &context {
+        check_context(folder)?;
+    }
+    let dockerfile = match (&args.file, &context) {
+        (Some(file), _) if file == "-" => DockerfileSource::Text(read_stdin()?),
+        (Some(file), _) => DockerfileSource::File(PathBuf::from(file)),
+        (None, Some(folder)) => DockerfileSource::File(folder.join("Dockerfile")),
+        (None, None) => DockerfileSource::Text(read_stdin()?),
+    };
+    let tags = args.tags.iter().map(|name| {
+        let parsed = name.parse::<Reference>();
+        parsed
+            .map_err(|error| verbatim(format!("invalid argument \"{name}\" for \"-t, --tag\" flag: {error}")))
+    });
+    Ok(BuildRequest {
+        context,
+        dockerfile,
+        target: args.target.clone(),
+        build_args: build_args(&args.build_arg),
+        labels: args.label.iter().map(|label| pair(label)).collect(),
+        platform: args.platform.clone(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        source_date_epoch: source_date_epoch()?,
+        network: if args.network == "none" { Network::None } else { Network::Host },
+        secrets: args.secret.iter().map(|spec| secret(spec)).collect::<Result<_>>()?,
+        ssh: BTreeMap::new(),
+        tags: tags.collect::<Result<_>>()?,
+    })
+}
+
+fn check_context(folder: &Path) -> Result<()> {
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => bail!("the build context `{}` is not a directory", folder.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(verbatim(format!(
+            "error: unable to prepare context: path \"{}\" not found",
+            folder.display()
+        ))),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the build context `{}`", folder.display()))
+        }
+    }
+}
+
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text).context("cannot read the Dockerfile from stdin")?;
+    Ok(text)
+}
+
+/// `NAME=value`; a bare `NAME` is taken from the environment, and left out where that has none.
+fn build_args(args: &[String]) -> BTreeMap<String, String> {
+    let given = args.iter().filter_map(|arg| match arg.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => std::env::var(arg).ok().map(|value| (arg.clone(), value)),
+    });
+    given.collect()
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+/// The environment's `SOURCE_DATE_EPOCH`, in seconds since 1970.
+fn source_date_epoch() -> Result<Option<i64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let parsed = text.parse();
+            Ok(Some(
+                parsed
+                    .with_context(|| format!("SOURCE_DATE_EPOCH is `{text}`, expected seconds since 1970"))?,
+            ))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// `id=ID[,src=FILE|,env=VARIABLE]`; without both, the variable or file of that name.
+fn secret(spec: &str) -> Result<(String, Vec<u8>)> {
+    let field = |names: &[&str]| {
+        let mut fields = spec.split(',').filter_map(|field| field.split_once('='));
+        fields.find(|(name, _)| names.contains(name)).map(|(_, value)| value.to_owned())
+    };
+    let source = field(&["src", "source"]);
+    let id = field(&["id"]).or_else(|| source.clone());
+    let id = id.with_context(|| format!("--secret {spec} has no `id=`"))?;
+    let variable = field(&["env"]).or_else(|| source.is_none().then(|| id.clone()));
+    if let Some(value) = variable.and_then(std::env::var_os) {
+        return Ok((id, value.into_encoded_bytes()));
+    }
+    let file = source.unwrap_or_else(|| id.clone());
+    let value = fs::read(&file).with_context(|| format!("cannot read secret `{id}` from {file}"))?;
+    Ok((id, value))
+}
+
+/// A place for the result besides the store.
+#[derive(Debug, PartialEq, Eq)]
+struct Export {
+    kind: ExportKind,
+    /// `-` is stdout.
+    dest: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ExportKind {
+    /// Nothing besides the store.
+    Image,
+    Archive(ArchiveFormat),
+    /// The flattened root in one tar.
+    Tar,
+    /// The flattened root as a folder.
+    Local,
+}
+
+impl Export {
+    fn parse(spec: &str) -> Result<Self> {
+        if !spec.contains('=') {
+            let kind = if spec == "-" { ExportKind::Tar } else { ExportKind::Local };
+            return Ok(Export { kind, dest: spec.to_owned() });
+        }
+        let (mut kind, mut dest) = (None, None);
+        for field in spec.split(',') {
+            match field.split_once('=') {
+                Some(("type", name)) => {
+                    kind = Some(match name {
+                        "oci" => ExportKind::Archive(ArchiveFormat::Oci),
+                        "docker" => ExportKind::Archive(ArchiveFormat::Docker),
+                        "tar" => ExportKind::Tar,
+                        "local" => ExportKind::Local,
+                        "image" => ExportKind::Image,
+                        _ => {
+                            bail!("--output {spec}: type `{name}` is none of oci, docker, tar, local, image")
+                        }
+                    });
+                }
+                Some(("dest", path)) => dest = Some(path.to_owned()),
+                _ => bail!("--output {spec}: `{field}` is neither `type=` nor `dest=`"),
+            }
+        }
+        let kind = kind.with_context(|| format!("--output {spec}: `type=` is missing"))?;
+        match (kind, dest) {
+            (ExportKind::Local, None) => bail!("--output {spec}: `dest=` is missing"),
+            // docker loads such an archive into its images, where the result is in any case.
+            (ExportKind::Archive(ArchiveFormat::Docker) | ExportKind::Image, None) => {
+                Ok(Export { kind: ExportKind::Image, dest: String::new() })
+            }
+            (kind, dest) => Ok(Export { kind, dest: dest.unwrap_or_else(|| "-".to_owned()) }),
+        }
+    }
+
+    fn write(&self, store: &Store, built: &Built, tags: &[Reference]) -> Result<()> {
+        let diff_ids = &built.config.rootfs.diff_ids;
+        match self.kind {
+            ExportKind::Image => Ok(()),
+            ExportKind::Local => {
+                let cannot = || format!("cannot write {}", self.dest);
+                fs::create_dir_all(&self.dest).with_context(cannot)?;
+                let folder = File::open(&self.dest).with_context(cannot)?;
+                export::directory(store, diff_ids, folder.as_fd()).with_context(cannot)
+            }
+            ExportKind::Tar => self.to_file(|out| Ok(export::tar(store, diff_ids, out)?)),
+            ExportKind::Archive(format) => {
+                let image = Saved { id: built.id.clone(), names: tags.to_vec() };
+                self.to_file(|out| Ok(archive::save(store, &[image], format, out, &|_| {})?))
+            }
+        }
+    }
+
+    /// Written beside its name and renamed, so that a failure leaves no half file.
+    fn to_file(&self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        if self.dest == "-" {
+            return write(&mut BufWriter::new(io::stdout().lock()));
+        }
+        let path = Path::new(&self.dest);
+        let half = half_name(path);
+        let written = || -> Result<()> {
+            let mut out = BufWriter::with_capacity(256 << 10, File::create(&half)?);
+            write(&mut out)?;
+            out.flush()?;
+            Ok(fs::rename(&half, path)?)
+        };
+        written()
+            .with_context(|| format!("cannot write {}", self.dest))
+            .inspect_err(|_| drop(fs::remove_file(&half)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_read_as_buildx_reads_them() {
+        let parse = |spec: &str| Export::parse(spec).map(|export| (export.kind, export.dest));
+        let oci = ExportKind::Archive(ArchiveFormat::Oci);
+        assert_eq!(parse("type=oci,dest=a.tar").unwrap(), (oci, "a.tar".to_owned()));
+        assert_eq!(parse("out").unwrap(), (ExportKind::Local, "out".to_owned()));
+        assert_eq!(parse("-").unwrap(), (ExportKind::Tar, "-".to_owned()));
+        assert_eq!(parse("type=docker").unwrap().0, ExportKind::Image);
+        for wrong in ["type=local", "dest=x", "type=nope,dest=x", "type=oci,what=x"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn arguments_without_a_value_come_from_the_environment() {
+        let args = build_args(&["A=1".into(), "B=".into(), "SURELY_NOT_SET_ANYWHERE".into()]);
+        assert_eq!(args, BTreeMap::from([("A".into(), "1".into()), ("B".into(), String::new())]));
+    }
+}

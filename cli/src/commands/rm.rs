@@ -1,0 +1,42 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use engine::containers::Containers;
+
+use crate::context::Context;
+use crate::output;
+use crate::report::{self, verbatim};
+
+/// Remove containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+    /// Kill a container that runs; one that is not there is no failure
+    #[arg(short, long)]
+    force: bool,
+    /// Accepted and without effect: there are no anonymous volumes yet
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let containers = Containers::new(context.store()?.paths().containers());
+    let mut code = ExitCode::SUCCESS;
+    for reference in &args.containers {
+        let removed =
+            containers.find(reference).and_then(|container| containers.remove(container, args.force));
+        match removed {
+            Ok(()) => output::line(reference),
+            Err(error) => {
+                let missing = matches!(error, engine::containers::ContainerError::Unknown { .. });
+                let shown = report::failure(&verbatim(format!("Error: {error}")), report::FAILED);
+                if !(missing && args.force) {
+                    code = shown;
+                }
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,357 @@
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use common::digest::Digest;
+use common::image::names::{self, NameError};
+use common::oci::ImageConfig;
+use common::platform::Platform;
+use common::reference::Reference;
+use common::snapshot::Snapshots;
+use common::store::Store;
+use engine::containers::{self, Config, Container, Containers};
+use engine::{Attachment, Mount, Network, Source, Stream, WindowSize};
+
+use super::pull;
+use crate::context::Context;
+use crate::output;
+use crate::report::{verbatim, verbatim_with_code};
+
+/// Run a command in a new container
+///
+/// The container runs in the foreground, with docker's default capabilities and seccomp profile. Its exit code is the
+/// command's; 125 means that gantry failed, 126 that the command cannot be executed, 127 that it was not found, 128+n that
+/// signal n ended it.
+///
+/// Examples:
+///   gantry run --rm -it debian bash
+///   gantry run --rm -v $PWD:/work -w /work --network host golang go build
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Name or ID of the image; one that is not here is pulled
+    image: String,
+    /// The command and its arguments instead of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    /// Remove the container at its end
+    #[arg(long)]
+    rm: bool,
+    /// Pass stdin on to the command
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Where the command starts
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Who runs the command
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Show a folder or file of the host in the container: `/host/path:/path[:ro]`
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Name of the container [default: a made-up one]
+    #[arg(long)]
+    name: Option<String>,
+    /// Run this instead of the image's entry point
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// `host` or `none`; there are no bridges yet, so without this flag there is no network
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<String>,
+    /// Name of the host as seen inside [default: the beginning of the ID]
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Add a label
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// The root cannot be changed
+    #[arg(long)]
+    read_only: bool,
+    /// Pull the image first: `always`, `missing` or `never`
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"])]
+    pull: String,
+    /// The image for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Write the container's ID to this file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    if args.interactive && args.tty && !io::stdin().is_terminal() {
+        return Err(verbatim_with_code("the input device is not a TTY", 1));
+    }
+    let network = network(args)?;
+    let mounts = args.volume.iter().map(|volume| bind(volume)).collect::<Result<Vec<_>>>()?;
+    if let Some(file) = args.cidfile.as_ref().filter(|file| file.exists()) {
+        let file = file.display();
+        let text =
+            format!("container ID file found, make sure the other container isn't running or delete {file}");
+        return Err(verbatim(text));
+    }
+    let store = context.store()?;
+    let id = image(args, context, &store)?;
+    let image = names::config(&store, &id)?;
+    let config = config(args, &id, &image, network, mounts)?;
+    // Unpacked before the container exists: a layer that cannot be unpacked leaves none behind.
+    let lowers = Snapshots::new(&store).ensure(&image.rootfs.diff_ids)?.lowers;
+    let containers = Containers::new(store.paths().containers());
+    let container = containers.create(config, args.name.as_deref().unwrap_or_default())?;
+    if let Some(file) = &args.cidfile {
+        fs::write(file, container.id()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if args.network.is_none() {
+        output::note(
+            "gantry: there are no bridge networks yet, so this container has no network; use --network host for the host's",
+        );
+    }
+    start(args, &containers, container, lowers)
+}
+
+/// Runs the container to its end.
+fn start(
+    args: &Args,
+    containers: &Containers,
+    mut container: Container,
+    lowers: Vec<PathBuf>,
+) -> Result<ExitCode> {
+    let stdin = if args.interactive { Some(duplicate(io::stdin())?) } else { None };
+    let terminal = if args.tty && io::stdin().is_terminal() { Some(duplicate(io::stdin())?) } else { None };
+    let size = match &terminal {
+        Some(terminal) => engine::window_size(terminal.as_fd()).unwrap_or(WindowSize { rows: 0, columns: 0 }),
+        None => WindowSize { rows: 0, columns: 0 },
+    };
+    let attachment = Attachment {
+        stdin,
+        output: &mut |stream, bytes| match stream {
+            Stream::Stdout => io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush()),
+            Stream::Stderr => io::stderr().lock().write_all(bytes),
+        },
+        terminal,
+        forward_signals: true,
+        cancel: None,
+        started: &mut |_| {},
+    };
+    let outcome = container.run(lowers, size, attachment);
+    if args.rm {
+        containers.remove(container, true)?;
+    }
+    match outcome {
+        Ok(status) => Ok(ExitCode::from(u8::try_from(status.code).unwrap_or(u8::MAX))),
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
+            Err(verbatim_with_code(format!("gantry: {}", chain(&error)), code))
+        }
+    }
+}
+
+fn duplicate(stream: impl AsFd) -> Result<OwnedFd> {
+    stream.as_fd().try_clone_to_owned().context("cannot duplicate stdin")
+}
+
+/// An error with its causes in one line, as docker prints it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The image, pulled where need be.
+fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let reference = args.image.parse::<Reference>();
+    if args.pull == "always"
+        && let Ok(reference) = &reference
+    {
+        return Ok(pull::one(context, reference, &platform, false)?.id);
+    }
+    match (names::find(store, &args.image, &platform), reference) {
+        (Ok(found), _) => Ok(found.id),
+        (Err(NameError::NotFound { .. } | NameError::Platform { .. }), Ok(reference))
+            if args.pull == "missing" =>
+        {
+            output::note(format!("Unable to find image '{}' locally", reference.familiar()));
+            Ok(pull::one(context, &reference, &platform, false)?.id)
+        }
+        (Err(error), _) => Err(verbatim(format!("gantry: {error}"))),
+    }
+}
+
+fn config(
+    args: &Args,
+    id: &Digest,
+    image: &ImageConfig,
+    network: Network,
+    mounts: Vec<Mount>,
+) -> Result<Config> {
+    let entrypoint = args.entrypoint.as_ref().map(|entrypoint| vec![entrypoint.clone()]);
+    let words = engine::command(&image.config, entrypoint.as_deref(), &args.command)
+        .map_err(|error| verbatim(format!("gantry: {error}")))?;
+    let mut labels = image.config.labels.clone();
+    labels.extend(args.label.iter().map(|label| {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        (name.to_owned(), value.to_owned())
+    }));
+    Ok(Config {
+        version: containers::VERSION,
+        id: String::new(),
+        created_ns: 0,
+        image: Some(id.clone()),
+        image_name: args.image.clone(),
+        args: words,
+        env: environment(&image.config.env, &args.env),
+        working_dir: working_dir(args, image)?,
+        user: args.user.clone().unwrap_or_else(|| image.config.user.clone()),
+        hostname: args.hostname.clone().unwrap_or_default(),
+        network,
+        mounts,
+        read_only: args.read_only,
+        terminal: args.tty,
+        open_stdin: args.interactive,
+        auto_remove: args.rm,
+        labels,
+    })
+}
+
+fn working_dir(args: &Args, image: &ImageConfig) -> Result<String> {
+    match &args.workdir {
+        Some(dir) if !Path::new(dir).is_absolute() => Err(verbatim(format!(
+            "gantry: the working directory '{dir}' is invalid, it needs to be an absolute path"
+        ))),
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(image.config.working_dir.clone()),
+    }
+}
+
+/// The image's variables, then the user's; a later one replaces an earlier one where that stood, as with docker. A name
+/// without a value is taken from our environment, and left out where that has none.
+fn environment(image: &[String], user: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut merged = image.to_vec();
+    for entry in user {
+        let full = match entry.contains('=') {
+            true => Some(entry.clone()),
+            false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
+        };
+        match (merged.iter_mut().find(|other| name(other) == name(entry)), full) {
+            (Some(place), Some(full)) => *place = full,
+            (None, Some(full)) => merged.push(full),
+            (_, None) => {}
+        }
+    }
+    merged
+}
+
+fn network(args: &Args) -> Result<Network> {
+    match args.network.as_deref() {
+        None | Some("none") => Ok(Network::None),
+        Some("host") => Ok(Network::Host),
+        Some("bridge" | "default") => {
+            Err(verbatim("gantry: there are no bridge networks yet; use --network host or --network none"))
+        }
+        Some(other) if other.starts_with("container:") => Err(verbatim(
+            "gantry: networks of other containers cannot be joined yet; use --network host or none",
+        )),
+        Some(other) => Err(verbatim(format!("gantry: network {other} not found"))),
+    }
+}
+
+/// `-v HOST:CONTAINER[:OPTIONS]`
+fn bind(volume: &str) -> Result<Mount> {
+    let invalid = || verbatim(format!("gantry: invalid volume specification: '{volume}'"));
+    let mut parts = volume.split(':');
+    let (source, destination) = match (parts.next(), parts.next()) {
+        (Some(source), Some(destination)) if !source.is_empty() && !destination.is_empty() => {
+            (source, destination)
+        }
+        (Some(_), None) => {
+            return Err(verbatim(format!("gantry: anonymous volumes ('{volume}') are not supported yet")));
+        }
+        _ => return Err(invalid()),
+    };
+    let options = parts.next().unwrap_or_default();
+    if parts.next().is_some() {
+        return Err(invalid());
+    }
+    let mut read_only = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            // Relabelling is for SELinux alone; the propagation of a private mount is the default.
+            "rw" | "z" | "Z" | "rprivate" | "private" | "cached" | "delegated" | "consistent" => {}
+            _ => return Err(verbatim(format!("gantry: invalid mode: {options}"))),
+        }
+    }
+    if !Path::new(destination).is_absolute() {
+        let text = format!(
+            "gantry: invalid volume specification: '{volume}': invalid mount config for type \"bind\": \
+                            invalid mount path: '{destination}' mount path must be absolute"
+        );
+        return Err(verbatim(text));
+    }
+    let source = host_folder(source)?;
+    Ok(Mount { source: Source::Bind(source), destination: PathBuf::from(destination), read_only })
+}
+
+/// A path of the host; a folder that is not there is made, as docker does.
+fn host_folder(source: &str) -> Result<PathBuf> {
+    if source.starts_with("./") || source.starts_with("../") || source == "." || source == ".." {
+        return std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"));
+    }
+    let path = PathBuf::from(source);
+    if !path.is_absolute() {
+        return Err(verbatim(format!(
+            "gantry: named volumes ('{source}') are not supported yet; use an absolute path"
+        )));
+    }
+    if !path.exists() {
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_the_user_replace_those_of_the_image_in_their_place() {
+        let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let merged =
+            environment(&strings(&["A=1", "B=2"]), &strings(&["A=x", "C=3", "SURELY_NOT_SET_ANYWHERE"]));
+        assert_eq!(merged, strings(&["A=x", "B=2", "C=3"]));
+    }
+
+    #[test]
+    fn volumes_that_are_no_binds_are_refused_with_the_reason() {
+        for (volume, text) in [
+            ("name:/p", "named volumes"),
+            ("/p", "anonymous volumes"),
+            ("/tmp:rel", "must be absolute"),
+            ("/tmp:/p:nope", "invalid mode"),
+            ("/tmp:/p:ro:x", "invalid volume specification"),
+            (":/p", "invalid volume specification"),
+        ] {
+            let error = bind(volume).unwrap_err().to_string();
+            assert!(error.contains(text), "{volume}: {error}");
+        }
+        assert!(bind("/tmp:/p:ro,z").unwrap().read_only);
+    }
+}
