@@ -23,23 +23,20 @@ use crate::reference::Repository;
 const GOOD_BYTES: u64 = 1024 * 1024;
 
 impl Client {
-    /// Asks whether a repository has a blob; its size in bytes if so.
+    /// Asks whether a repository has a blob.
     ///
     /// # Errors
     /// When the registry cannot be asked.
-    pub async fn head_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<u64>, ClientError> {
+    pub async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, ClientError> {
         let host = self.host(repository).await?;
         let call = Call::new(Method::HEAD, host.url(&blob_path(repository, digest)).await?);
         let reply = host.send(call, Scopes::pull(repository.path())).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+        match reply.status() {
+            StatusCode::NOT_FOUND => Ok(false),
+            // It is kept elsewhere under a URL that is signed for GET alone: the registry sends nobody there in vain.
+            StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED if reply.left_origin => Ok(true),
+            _ => reply.expect(&[StatusCode::OK]).await.map(|_| true),
         }
-        let reply = reply.expect(&[StatusCode::OK]).await?;
-        Ok(Some(reply.content_length().unwrap_or(0)))
     }
 
     /// Begins to receive a blob; nothing is asked for before the first piece is.
@@ -144,8 +141,7 @@ impl BlobStream {
         piece.advance(known as usize);
         let end = self.offset + piece.len() as u64;
         if end > self.size_bytes {
-            let cause = Cause::Size { expected: self.size_bytes, actual: end };
-            return Err(body.reply.line.failed(cause));
+            return Err(body.reply.line.failed(Cause::Size { expected: self.size_bytes, actual: end }));
         }
         self.offset = end;
         self.body = Some(body);
@@ -166,9 +162,9 @@ impl BlobStream {
         if begins_at != 0 && begins_at != self.offset {
             return Err(reply.broken("the answer is another range than was asked for"));
         }
-        if let Some(length) = reply.content_length().filter(|length| begins_at + length != self.size_bytes) {
-            let cause = Cause::Size { expected: self.size_bytes, actual: begins_at + length };
-            return Err(reply.line.failed(cause));
+        let end = reply.content_length().map(|length| begins_at.saturating_add(length));
+        if let Some(actual) = end.filter(|end| *end != self.size_bytes) {
+            return Err(reply.line.failed(Cause::Size { expected: self.size_bytes, actual }));
         }
         Ok(Body { reply, skip: self.offset - begins_at })
     }

@@ -82,7 +82,8 @@ pub struct ClientOptions {
     pub proxies: Proxies,
     /// Until a connection stands, TLS included.
     pub connect_timeout: Duration,
-    /// Between two signs of life on a connection.
+    /// Between two signs of life on a connection. The longest known silence is that of a registry which moves a large
+    /// blob within its storage before it answers.
     pub stall_timeout: Duration,
     /// How failures that may pass are tried again.
     pub retry: RetryPolicy,
@@ -96,7 +97,7 @@ impl Default for ClientOptions {
             certs_dirs: Vec::new(),
             proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(180),
             retry: RetryPolicy::default(),
         }
     }

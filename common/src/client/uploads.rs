@@ -74,7 +74,7 @@ impl Client {
             session = match host.ask(upload, &session).await {
                 Some(known) => known,
                 // The answer may have been lost, not the blob.
-                None if self.head_blob(upload.repository, upload.digest).await?.is_some() => break,
+                None if self.has_blob(upload.repository, upload.digest).await? => break,
                 None => host.begin_session(upload).await?,
             };
         }
@@ -186,7 +186,6 @@ fn session(reply: &Reply, offset: u64) -> Result<Session, ClientError> {
     Ok(Session { location: reply.location()?, offset })
 }
 
-/// A POST without a body says so: some proxies refuse one that does not.
 fn post<'a>(url: Url) -> Call<'a> {
     Call::new(Method::POST, url).body(Body::Bytes(Bytes::new()))
 }

@@ -159,7 +159,8 @@ impl Wire {
         let mut progress: &(dyn Fn(u64) + Sync) = &|_| {};
         match &call.body {
             Body::Empty => drop(moved),
-            Body::Bytes(bytes) => request = request.body(bytes.clone()),
+            // Said also of an empty body: some proxies refuse a POST without a length.
+            Body::Bytes(bytes) => request = request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
             Body::File(part) => {
                 progress = part.progress;
                 let length = part.range.end - part.range.start;

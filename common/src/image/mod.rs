@@ -22,9 +22,9 @@ mod testing;
 
 use crate::client::ClientError;
 
-/// What the registry said, in docker's form.
+/// What the registry said, in docker's form: the first of its errors.
 fn said(error: &ClientError) -> String {
-    error.registry_errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    error.registry_errors().first().map(ToString::to_string).unwrap_or_default()
 }
 
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {

@@ -267,7 +267,7 @@ impl Push<'_> {
 
     async fn blob(&self, piece: Piece) -> Result<(), PushError> {
         let Descriptor { digest, size, .. } = &piece.blob;
-        if self.client.head_blob(self.repository, digest).await.map_err(PushError::of)?.is_some() {
+        if self.client.has_blob(self.repository, digest).await.map_err(PushError::of)? {
             self.tell(&piece, PushStep::Exists);
             return Ok(());
         }

@@ -335,6 +335,18 @@ async fn tags_are_read_page_by_page() {
 async fn a_blob_is_asked_for_by_head() {
     let server = flaky(noise(77), |_| Fault::None).await;
     let (client, repository) = (client(), repository(&server.host()));
-    assert_eq!(client.head_blob(&repository, &digest_of(&noise(77))).await.unwrap(), Some(77));
-    assert_eq!(client.head_blob(&repository, &digest_of(b"")).await.unwrap(), None);
+    assert!(client.has_blob(&repository, &digest_of(&noise(77))).await.unwrap());
+    assert!(!client.has_blob(&repository, &digest_of(b"")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_blob_that_lies_elsewhere_is_there_even_if_head_is_not_allowed_there() {
+    let storage = Server::plain(|_| Answer::status(403)).await;
+    let target = format!("http://{}/there", storage.host());
+    let server = Server::plain(move |request| match request.target.as_str() {
+        "/v2/" => Answer::body("{}"),
+        _ => Answer::status(307).header("Location", &target),
+    })
+    .await;
+    assert!(client().has_blob(&repository(&server.host()), &digest_of(b"x")).await.unwrap());
 }
