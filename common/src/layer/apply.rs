@@ -172,9 +172,6 @@ impl<'fd> Applier<'fd> {
             Kind::Whiteout => return self.whiteout(&header.path),
             Kind::Opaque => return self.opaque(&header.path),
             Kind::Directory if name.is_empty() => return self.root_folder(header),
-            _ if name.is_empty() => {
-                return Err(ApplyError::Parent { path: header.path.clone(), at: Vec::new() });
-            }
             _ => {}
         }
         let folder = self.folder_for(parent, &header.path)?;
@@ -400,7 +397,7 @@ impl<'fd> Applier<'fd> {
             .map_err(io(&header.path))
     }
 
-    /// Makes something at `place`, at whose cost ever: mostly there is nothing, so that is tried first.
+    /// Makes something at `place`. Mostly nothing is there yet, so that is tried first.
     fn create<T>(
         &mut self,
         place: &Place<'_>,

@@ -46,9 +46,23 @@ pub enum XattrChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TreeKind {
     /// The upper folder of an overlay: changes only.
-    Upper,
+    Upper {
+        /// How the names of attributes begin in which overlayfs keeps its notes: `trusted.overlay.` or, in a user
+        /// namespace, `user.overlay.`. Others mean nothing, whoever set them.
+        notes: &'static str,
+    },
     /// Everything.
     Whole,
+}
+
+impl TreeKind {
+    /// What overlayfs notes under the attribute `name`, if it is one of its own.
+    fn note(self, name: &[u8]) -> Option<&[u8]> {
+        match self {
+            TreeKind::Upper { notes } => name.strip_prefix(notes.as_bytes()),
+            TreeKind::Whole => None,
+        }
+    }
 }
 
 /// How a tree becomes a layer.
@@ -236,7 +250,7 @@ impl<'a> Scan<'a> {
         let is_folder = seen.header.kind == Kind::Directory;
         let mut item = Item::new(seen.header, fate, folder);
         item.link = seen.link;
-        item.removable = self.options.tree == TreeKind::Upper && !folder.opaque;
+        item.removable = self.options.tree != TreeKind::Whole && !folder.opaque;
         item.mtime_below = below.map(|below| below.mtime);
         self.found.push(item);
         if is_folder {
@@ -304,15 +318,13 @@ impl<'a> Scan<'a> {
     fn read_xattrs(&self, xattrs: &Xattrs, header: &mut Header) -> Result<bool, DiffError> {
         let mut opaque = false;
         for name in xattrs.names().map_err(io(&header.path))? {
-            if is_overlay_xattr(&name) && self.options.tree == TreeKind::Upper {
-                match name.rsplit(|byte| *byte == b'.').next().unwrap_or_default() {
-                    b"redirect" | b"metacopy" => {
-                        let xattr = String::from_utf8_lossy(&name).into_owned();
-                        return Err(DiffError::Redirect { path: header.path.clone(), xattr });
-                    }
-                    b"opaque" => opaque |= xattrs.get(&name).map_err(io(&header.path))? == b"y",
-                    _ => {}
+            match self.options.tree.note(&name) {
+                Some(b"redirect" | b"metacopy") => {
+                    let xattr = String::from_utf8_lossy(&name).into_owned();
+                    return Err(DiffError::Redirect { path: header.path.clone(), xattr });
                 }
+                Some(b"opaque") => opaque = xattrs.get(&name).map_err(io(&header.path))? == b"y",
+                _ => {}
             }
             if self.keeps(&name) {
                 let value = xattrs.get(&name).map_err(io(&header.path))?;
@@ -488,7 +500,7 @@ fn settle(folder: BorrowedFd<'_>, name: &[u8], item: &Item, options: &DiffOption
     if item.fate == Fate::Change {
         let xattrs = Xattrs::of(folder, name);
         for xattr in xattrs.names()? {
-            let serves_the_mount = xattr.ends_with(b".overlay.opaque") && options.tree == TreeKind::Upper;
+            let serves_the_mount = options.tree.note(&xattr) == Some(b"opaque");
             let the_machines = xattr.starts_with(b"security.");
             if !item.header.xattrs.contains_key(&xattr) && !serves_the_mount && !the_machines {
                 xattrs.remove(&xattr)?;

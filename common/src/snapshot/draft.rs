@@ -5,8 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::{Overlay, Place};
-use super::{SnapshotError, Snapshots, Stacking, TREE, Upper, WORK, new_upper, open_folder};
+use super::{Overlay, SnapshotError, Snapshots, Stacking, TREE, Upper, WORK, ids, new_upper, open_folder};
 use crate::digest::Digest;
 use crate::layer::root::Root;
 use crate::layer::stored::{CreateOptions, StoredLayer, create};
@@ -76,7 +75,7 @@ impl Draft {
         let tree = open_folder(&self.scratch.path().join(TREE))?;
         let diff_options = DiffOptions {
             tree: match self.snapshots.stacking() {
-                Stacking::Overlay => TreeKind::Upper,
+                Stacking::Overlay => TreeKind::Upper { notes: ids::overlay_notes() },
                 Stacking::Whole => TreeKind::Whole,
             },
             owners: self.snapshots.ids.owners,
@@ -91,7 +90,7 @@ impl Draft {
         })?;
         let mut diff_ids = self.diff_ids;
         diff_ids.push(layer.diff_id.clone());
-        let place: Place = self.snapshots.place(&diff_ids);
+        let place = self.snapshots.place(&diff_ids);
         place.make(|| Ok(self.scratch))?;
         Ok(layer)
     }

@@ -45,9 +45,9 @@ pub(super) fn in_user_namespace() -> bool {
     *ANSWER
 }
 
-/// The xattr by which overlayfs marks a folder that hides all below it.
-pub(super) fn opaque_xattr() -> &'static str {
-    if in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+/// How the names of xattrs begin in which overlayfs keeps its notes.
+pub(super) fn overlay_notes() -> &'static str {
+    if in_user_namespace() { "user.overlay." } else { "trusted.overlay." }
 }
 
 /// The map of a machine's own user namespace: every id is itself.

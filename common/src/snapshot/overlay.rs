@@ -122,7 +122,11 @@ pub fn probe(scratch: &Path) -> Result<(), ProbeError> {
         return Err(ProbeError::Whiteout(None));
     }
     let mut value = [0u8; 8];
-    match rustix::fs::lgetxattr(path("upper/again"), ids::opaque_xattr(), &mut value[..]) {
+    match rustix::fs::lgetxattr(
+        path("upper/again"),
+        format!("{}opaque", ids::overlay_notes()),
+        &mut value[..],
+    ) {
         Ok(1) if value[0] == b'y' => Ok(()),
         Ok(_) => Err(ProbeError::Opaque(None)),
         Err(errno) => Err(ProbeError::Opaque(Some(errno.into()))),

@@ -401,10 +401,30 @@ fn a_redirect_in_the_upper_folder_is_an_error() {
     let draft = world.snapshots(Stacking::Overlay).prepare(&[]).unwrap();
     let upper = draft.overlay().upper.unwrap().tree;
     fs::create_dir(upper.join("d")).unwrap();
-    let xattr = ids::opaque_xattr().replace("opaque", "redirect");
+    let xattr = format!("{}redirect", ids::overlay_notes());
     rustix::fs::setxattr(upper.join("d"), &xattr, b"/etc", rustix::fs::XattrFlags::empty()).unwrap();
     let error = draft.commit(&plain()).unwrap_err();
     assert_eq!(error.to_string(), format!("`d` has no content of its own (`{xattr}`)"));
+}
+
+#[test]
+fn notes_of_overlayfs_that_a_step_makes_up_mean_nothing() {
+    if !can_stack() || ids::in_user_namespace() {
+        return;
+    }
+    let note = |root: &Path, name: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(root.join("d"), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    check_commit(
+        &[&["d/", "d/a=1"]],
+        &plain(),
+        |root| {
+            fs::write(root.join("d/new"), "").unwrap();
+            note(root, "user.overlay.opaque", b"y");
+            note(root, "user.overlay.redirect", b"/etc");
+        },
+        &["d/", "d/new"],
+    );
 }
 
 #[test]
