@@ -30,7 +30,7 @@ pub fn mounts(network: Network, hostname: &str) -> Vec<Mount> {
         .iter()
         .zip(texts(network, hostname))
         .map(|(name, text)| Mount {
-            source: Source::Text(text),
+            source: Source::File { content: text.into_bytes(), mode: 0o644, uid: 0, gid: 0 },
             destination: format!("/etc/{name}").into(),
             read_only: false,
         })

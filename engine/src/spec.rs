@@ -70,13 +70,11 @@ pub struct Mount {
 pub enum Source {
     /// A file or directory of the host, with what is mounted below it.
     Bind(PathBuf),
-    /// A file that exists as long as the process, with this text at first.
-    Text(String),
     /// A file system in memory, with these mount options.
     Tmpfs(Vec<String>),
     /// A file that exists as long as the process and may be executed.
     File {
-        /// What is in it.
+        /// What is in it at first.
         content: Vec<u8>,
         /// Permission bits.
         mode: u32,

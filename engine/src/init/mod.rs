@@ -117,11 +117,10 @@ impl World {
         let prepared = mounts::prepare(&spec.mounts)?;
         let mounting_root = "mount the root file system";
         let mount = mounts::open_root(&spec.root)?;
-        let bare_root = mounts::clone_alone(&mount).map(Root::new);
-        let bare_root = bare_root.map_err(Failure::os(Step::Root, mounting_root))?;
         let group = cgroups::make_group(&spec.id);
         let workspace = Workspace::make(&mount).map_err(Failure::os(Step::Root, mounting_root))?;
         let root = Root::open(&workspace.root).map_err(Failure::os(Step::Root, mounting_root))?;
+        let bare_root = workspace.bare_root().map_err(Failure::os(Step::Root, mounting_root))?;
 
         let identity = identify(spec, &root)?;
         let mut stubs = Vec::new();

@@ -8,7 +8,7 @@
 //!     bundle/          config.json for the runtime
 //!     state/           the runtime's own files
 //!     terminal         socket for the pseudo terminal
-//!     texts/N              files made for `Source::Text` and `Source::File`, trees of `Source::Tree`
+//!     files/N          for `Source::File`, and trees of which a part is mounted
 //!     late/N           mounts that the runtime has to place, since they lie in /dev or /sys
 //! ```
 //! Everything of the host that the container gets is opened as a detached mount before the first of these steps, so
@@ -21,7 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use common::snapshot;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
@@ -47,7 +47,7 @@ pub(super) fn make_private() -> io::Result<()> {
 
 /// Something to be mounted, opened already.
 pub(super) struct Prepared<'a> {
-    /// Detached; files of the workspace's own are made there, and of a [`Source::Tree`] this is all of it.
+    /// Detached; of a [`Source::File`] the workspace makes it.
     mount: Option<OwnedFd>,
     request: &'a Mount,
 }
@@ -69,10 +69,10 @@ pub(super) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>, Failure> {
                     Some(tmpfs(options).map_err(Failure::os(Step::Mounts, "mount tmpfs"))?)
                 }
                 Source::Tree { overlay, .. } => {
-                    let mounted = snapshot::mount_detached(overlay);
-                    Some(mounted.map_err(|error| Failure::because(Step::Mounts, chain(&error)))?)
+                    let tree = snapshot::mount_detached(overlay);
+                    Some(tree.map_err(|error| Failure::because(Step::Mounts, chain(&error)))?)
                 }
-                Source::Text(_) | Source::File { .. } => None,
+                Source::File { .. } => None,
             };
             Ok(Prepared { mount, request })
         })
@@ -117,11 +117,11 @@ pub(super) fn open_root(root: &spec::Root) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// The same file system as `root` shows, without what is mounted in it later.
-pub(super) fn clone_alone(root: &OwnedFd) -> io::Result<OwnedFd> {
+/// A detached mount of what `descriptor` is, without what is mounted in it.
+fn clone_descriptor(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(rustix::mount::open_tree(root, "", flags)?)
+    Ok(rustix::mount::open_tree(descriptor, "", flags)?)
 }
 
 /// The folder of the module's tree.
@@ -134,7 +134,7 @@ pub(super) struct Workspace {
     pub(super) state: PathBuf,
     /// Where the runtime sends the pseudo terminal.
     pub(super) terminal: PathBuf,
-    texts: PathBuf,
+    files: PathBuf,
     late: PathBuf,
 }
 
@@ -146,7 +146,7 @@ impl Workspace {
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount("tmpfs", WORKSPACE, "tmpfs", flags, Some(c"mode=0700"))?;
         let folder = |name: &str| {
             let path = Path::new(WORKSPACE).join(name);
@@ -156,12 +156,18 @@ impl Workspace {
             root: folder("root")?,
             bundle: folder("bundle")?,
             state: folder("state")?,
-            texts: folder("texts")?,
+            files: folder("files")?,
             late: folder("late")?,
             terminal: Path::new(WORKSPACE).join("terminal"),
         };
         attach_at(root, CWD, &workspace.root)?;
         Ok(workspace)
+    }
+
+    /// The root without anything that is mounted in it later.
+    pub(super) fn bare_root(&self) -> io::Result<Root> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(Root::new(rustix::mount::open_tree(CWD, &self.root, flags)?))
     }
 
     /// Lets go of the root and of all that is mounted in it.
@@ -208,20 +214,18 @@ impl Workspace {
     fn open_mount(&self, number: usize, mount: Option<OwnedFd>, request: &Mount) -> io::Result<OwnedFd> {
         let mount = match (mount, &request.source) {
             (Some(tree), Source::Tree { path, .. }) if !path.as_os_str().is_empty() => {
-                self.part_of(number, &tree, path)?
+                // Older kernels clone nothing that is not attached.
+                let folder = self.files.join(number.to_string());
+                fs::create_dir(&folder)?;
+                attach_at(&tree, CWD, &folder)?;
+                clone_descriptor(&Root::open(&folder)?.find(path)?)?
             }
             (Some(mount), _) => mount,
             (None, Source::File { content, mode, uid, gid }) => {
-                let folder = self.attach_aside(number, &tmpfs(&["exec".to_owned()])?)?;
-                let path = folder.join("file");
+                let path = self.files.join(number.to_string());
                 fs::write(&path, content)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
                 std::os::unix::fs::chown(&path, Some(*uid), Some(*gid))?;
-                clone_tree(&path)?
-            }
-            (None, Source::Text(text)) => {
-                let path = self.texts.join(number.to_string());
-                fs::write(&path, text)?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
                 clone_tree(&path)?
             }
             (None, _) => return Err(io::ErrorKind::InvalidInput.into()),
@@ -230,23 +234,6 @@ impl Workspace {
             sys::set_read_only(&mount)?;
         }
         Ok(mount)
-    }
-
-    /// Mounts `mount` at a folder of the workspace: what is in a detached mount cannot be cloned on older kernels.
-    fn attach_aside(&self, number: usize, mount: &OwnedFd) -> io::Result<PathBuf> {
-        let folder = self.texts.join(number.to_string());
-        fs::create_dir(&folder)?;
-        attach_at(mount, CWD, &folder)?;
-        Ok(folder)
-    }
-
-    /// A detached mount of what is at `path` in `tree`.
-    fn part_of(&self, number: usize, tree: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
-        let folder = self.attach_aside(number, tree)?;
-        let folder = rustix::fs::open(&folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let (flags, resolve) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT);
-        let part = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve)?;
-        clone_alone(&part)
     }
 
     fn attach_one(
@@ -307,9 +294,8 @@ fn attach_at(mount: &OwnedFd, folder: rustix::fd::BorrowedFd<'_>, path: &Path) -
 fn describe(source: &Source) -> String {
     match source {
         Source::Bind(path) => path.display().to_string(),
-        Source::Text(_) => "a file".to_owned(),
-        Source::Tmpfs(_) => "tmpfs".to_owned(),
-        Source::File { .. } => "a file".to_owned(),
         Source::Tree { path, .. } => format!("/{} of another root", path.display()),
+        Source::File { .. } => "a file".to_owned(),
+        Source::Tmpfs(_) => "tmpfs".to_owned(),
     }
 }

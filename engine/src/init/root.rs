@@ -68,6 +68,13 @@ impl Root {
         Ok(content)
     }
 
+    /// A descriptor of the file that `path` leads to, without opening the file itself.
+    pub(super) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(rustix::fs::openat2(&self.0, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    }
+
     /// A descriptor of the file at a [`Place`]'s path, without opening the file itself.
     pub(super) fn at(&self, place: &Path) -> io::Result<OwnedFd> {
         Ok(self.descriptor(place, OFlags::PATH)?)

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use common::snapshot::{Overlay, Upper};
 use engine::{Mount, Source};
 
 use crate::tests;
@@ -18,12 +19,19 @@ pub(crate) const TESTS: &[Test] = tests![
     proc_is_not_a_place_for_mounts,
     a_device_can_be_bound_into_dev,
     texts_and_memory_are_mounted,
+    a_made_file_has_its_owner_and_mode_and_can_be_executed,
+    a_part_of_another_tree_is_mounted,
     stubs_leave_no_trace_in_the_changes,
     a_missing_source_is_refused,
 ];
 
 fn bind(source: PathBuf, destination: &str) -> Mount {
     Mount { source: Source::Bind(source), destination: destination.into(), read_only: false }
+}
+
+fn text(text: &str, destination: &str) -> Mount {
+    let source = Source::File { content: text.into(), mode: 0o644, uid: 0, gid: 0 };
+    Mount { source, destination: destination.into(), read_only: false }
 }
 
 fn folder(world: &World, name: &str, content: &str) -> PathBuf {
@@ -102,13 +110,12 @@ fn a_device_can_be_bound_into_dev(world: &World) {
 }
 
 fn texts_and_memory_are_mounted(world: &World) {
-    let text = Source::Text("127.0.0.1\tlocalhost\n".into());
     let tmpfs = Source::Tmpfs(vec!["size=64k".into(), "mode=0750".into()]);
     let script =
         "cat /etc/hosts; stat -c %a /t; grep ' /t ' /proc/mounts | tr ' ' '\\n' | head -4 | tr '\\n' ' '";
     let mut spec = world.spec("a", &["sh", "-c", script]);
     spec.mounts = vec![
-        Mount { source: text, destination: "/etc/hosts".into(), read_only: false },
+        text("127.0.0.1\tlocalhost\n", "/etc/hosts"),
         Mount { source: tmpfs, destination: "/t".into(), read_only: false },
     ];
     check(
@@ -125,15 +132,10 @@ fn stubs_leave_no_trace_in_the_changes(world: &World) {
     let upper = world.upper("a");
     set_old(&upper);
     spec.remove_stubs = true;
-    let text = |destination: &str| Mount {
-        source: Source::Text("x\n".into()),
-        destination: destination.into(),
-        read_only: false,
-    };
     spec.mounts = vec![
-        text("/etc/hosts"),
-        text("/etc/resolv.conf"),
-        text("/new/file"),
+        text("x\n", "/etc/hosts"),
+        text("x\n", "/etc/resolv.conf"),
+        text("x\n", "/new/file"),
         bind(folder(world, "d", ""), "/mnt/deep"),
     ];
     check(&spec, "");
@@ -150,4 +152,35 @@ fn a_missing_source_is_refused(world: &World) {
     let mut spec = world.spec("a", &["true"]);
     spec.mounts = vec![bind("/no/such".into(), "/m")];
     check_refused(&spec, 125, "bind source path /no/such: no such file or directory");
+}
+
+fn a_made_file_has_its_owner_and_mode_and_can_be_executed(world: &World) {
+    let content = "#!/bin/sh\nstat -c '%u:%g %a' $0\n".into();
+    let mut spec = world.spec("a", &["/dev/pipes/script"]);
+    let source = Source::File { content, mode: 0o750, uid: 3, gid: 4 };
+    spec.mounts = vec![Mount { source, destination: "/dev/pipes/script".into(), read_only: true }];
+    check(&spec, "3:4 750\n");
+}
+
+fn a_part_of_another_tree_is_mounted(world: &World) {
+    let (lower, upper, work) = (folder(world, "other", "inside\n"), world.path("up"), world.path("wk"));
+    fs::create_dir_all(&upper).unwrap();
+    fs::create_dir_all(&work).unwrap();
+    symlink("/f", lower.join("link")).unwrap();
+    let root =
+        Overlay { lowers: vec![lower], upper: Some(Upper { tree: upper.clone(), work, volatile: false }) };
+    let tree = |path: &str, destination: &str| Mount {
+        source: Source::Tree { overlay: root.clone(), path: path.into() },
+        destination: destination.into(),
+        read_only: false,
+    };
+    let mut spec = world.spec("a", &["sh", "-c", "cat /m/f && echo new > /m/new"]);
+    spec.mounts = vec![tree("", "/m")];
+    check(&spec, "inside\n");
+    assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "new\n");
+    let mut spec = world.spec("b", &["cat", "/file"]);
+    spec.mounts = vec![tree("link", "/file")];
+    check(&spec, "inside\n");
+    spec.mounts = vec![tree("no", "/file")];
+    check_refused(&spec, 125, "mount /no of another root at /file: no such file or directory");
 }
