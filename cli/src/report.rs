@@ -13,6 +13,8 @@
 
 use std::process::ExitCode;
 
+use registry::ServeError;
+
 use crate::args::Usage;
 
 /// The command failed.
@@ -81,6 +83,17 @@ pub(crate) fn usage(usage: &Usage) -> ExitCode {
 
 /// What to do about errors that every verb may meet.
 fn hint(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref() {
+        Some(ServeError::PlainBeyondLoopback { .. }) => {
+            return Some(
+                "give `--tls-cert` and `--tls-key`, or `--insecure` where the network is trusted".to_owned(),
+            );
+        }
+        Some(ServeError::AddressInUse { .. }) => {
+            return Some("choose another one by `--addr HOST:PORT`; port 0 takes a free one".to_owned());
+        }
+        _ => {}
+    }
     let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
     match io.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
