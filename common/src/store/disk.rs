@@ -138,13 +138,6 @@ fn is_mine(file: &File, path: &Path) -> Result<bool, StoreError> {
     Ok(locked && links > 0)
 }
 
-/// Whether somebody holds the lock on `path`; `None` when it is not there.
-pub(super) fn is_held(path: &Path) -> Result<Option<bool>, StoreError> {
-    let file = absent_is_none(File::open(path)).map_err(StoreError::io("open", path))?;
-    let Some(file) = file else { return Ok(None) };
-    Ok(Some(!Lock::try_on(&file).map_err(StoreError::io("lock", path))?))
-}
-
 /// A file in `ingest/` that becomes something, or nothing: dropping it removes it. The lock on it tells sweepers
 /// that its owner lives.
 #[derive(Debug)]

@@ -206,6 +206,37 @@ fn a_store_whose_writer_is_killed_two_hundred_times_is_sound() {
 }
 
 #[test]
+fn a_store_may_be_checked_while_it_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("store");
+    succeed(spawn("push once", &root, 0));
+    let mut writers = [0, 10_000].map(|first| {
+        let mut writer = spawn("push", &root, first);
+        let mut output = writer.stdout.take().unwrap();
+        // Somebody has to listen, or the writer stops when the pipe is full.
+        let listener = std::thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        (writer, listener)
+    });
+    let store = Store::open(&root).unwrap();
+    let before = store.check(&CheckOptions::default()).unwrap().manifests;
+    for round in 0.. {
+        let report = store.check(&CheckOptions::default()).unwrap();
+        assert!(report.is_sound(), "round {round}: {:#?}", report.faults);
+        if round >= 20 && report.manifests > before + 20 {
+            break;
+        }
+        assert!(round < 10_000, "the writers do not write");
+    }
+    for (writer, listener) in &mut writers {
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        while !listener.is_finished() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn a_push_whose_nth_system_call_fails_leaves_a_sound_store() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         eprintln!("skipped: strace, which makes system calls fail, is not installed");

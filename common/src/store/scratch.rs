@@ -41,7 +41,7 @@ impl Store {
 }
 
 /// Removes `path` unless its owner lives; whether it was removed.
-fn sweep(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn sweep(path: &Path) -> Result<bool, StoreError> {
     let file = disk::absent_is_none(File::open(path)).map_err(StoreError::io("open", path))?;
     let Some(file) = file else { return Ok(false) };
     let abandoned = Lock::try_on(&file).map_err(StoreError::io("lock", path))?;

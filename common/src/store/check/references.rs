@@ -8,6 +8,7 @@ use crate::store::disk;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::listing;
 use crate::store::paths::from_flat;
+use crate::store::scratch;
 use crate::store::{ManifestLink, ServedRepository, UploadId};
 
 /// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`, which `common::layer::form` draws; what follows is the
@@ -24,10 +25,10 @@ impl Check<'_> {
         let mut count = 0;
         for id in listing::names(&ingest, None, None)? {
             let path = ingest.join(id);
-            match disk::is_held(&path) {
-                Ok(Some(true)) => count += 1,
-                Ok(None) => {}
-                Ok(Some(false)) | Err(_) => self.report.faults.push(Fault::Abandoned { path }),
+            // All was swept a moment ago; this may have been left since.
+            match scratch::sweep(&path) {
+                Ok(swept) => count += usize::from(!swept && path.exists()),
+                Err(_) => self.report.faults.push(Fault::Abandoned { path }),
             }
         }
         if count > 0 {
