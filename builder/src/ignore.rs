@@ -86,7 +86,7 @@ impl Patterns {
     /// The first that is no pattern.
     pub fn new<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, PatternError> {
         let texts = texts.into_iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
-        let list = texts.map(|(index, text)| Pattern::new(index + 1, clean_line(text.trim())));
+        let list = texts.map(|(index, text)| Pattern::new(index + 1, clean_pattern(text.trim(), clean)));
         Ok(Patterns { list: list.collect::<Result<_, _>>()? })
     }
 
@@ -174,11 +174,11 @@ fn lines(content: &str) -> impl Iterator<Item = (usize, String)> {
     content.lines().enumerate().filter_map(|(index, line)| {
         let text = line.trim();
         let is_pattern = !line.starts_with('#') && !text.is_empty();
-        is_pattern.then(|| (index + 1, clean_line(text)))
+        is_pattern.then(|| (index + 1, clean_pattern(text, clean_from_root)))
     })
 }
 
-fn clean_line(text: &str) -> String {
+fn clean_pattern(text: &str, clean: fn(&str) -> String) -> String {
     match text.strip_prefix('!').map(str::trim) {
         Some("") => "!".to_owned(),
         Some(path) => format!("!{}", clean(path)),
@@ -186,20 +186,29 @@ fn clean_line(text: &str) -> String {
     }
 }
 
-/// The shortest path that means the same, seen from the root of the tree.
+/// In a file a slash in front means nothing.
+fn clean_from_root(path: &str) -> String {
+    let path = clean(path);
+    match path.strip_prefix('/') {
+        None | Some("") => path,
+        Some(relative) => relative.to_owned(),
+    }
+}
+
+/// The shortest path that means the same.
 fn clean(path: &str) -> String {
+    let root = if path.starts_with('/') { "/" } else { "" };
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
         match (part, parts.last()) {
             ("..", Some(last)) if *last != ".." => drop(parts.pop()),
-            ("..", _) if path.starts_with('/') => {}
+            ("..", _) if !root.is_empty() => {}
             _ => parts.push(part),
         }
     }
-    match (parts.is_empty(), path.starts_with('/')) {
-        (false, _) => parts.join("/"),
-        (true, true) => "/".to_owned(),
-        (true, false) => ".".to_owned(),
+    match (root, parts.is_empty()) {
+        ("", true) => ".".to_owned(),
+        _ => root.to_owned() + &parts.join("/"),
     }
 }
 

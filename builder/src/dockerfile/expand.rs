@@ -381,9 +381,9 @@ impl<'s> Scan<'s, '_, '_> {
     /// `#pattern`, `##pattern`, `%pattern`, `%%pattern`.
     fn trim(&mut self, name: &str, modifier: char) -> Result<String, ExpandError> {
         let word = self.nested('}', true)?;
-        let Some(value) = self.get(name)? else {
-            let kept = self.syntax.keep_unset.then(|| format!("${{{name}{modifier}{word}}}"));
-            return Ok(kept.unwrap_or_default());
+        let value = match self.get(name)? {
+            None if self.syntax.keep_unset => return Ok(format!("${{{name}{modifier}{word}}}")),
+            value => value.unwrap_or_default(),
         };
         let (text, greedy) = match word.strip_prefix(modifier) {
             Some(text) => (text, true),

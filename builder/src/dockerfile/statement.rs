@@ -350,7 +350,8 @@ fn is_blank(ch: char) -> bool {
 /// Reads the bodies of the heredocs that a statement announces.
 fn read_heredocs(statement: &mut Statement, lines: &mut Lines<'_>) -> Result<(), SyntaxError> {
     let taken = match &statement.operands {
-        Operands::Nested(nested) => takes_heredocs(nested),
+        // Whether a trigger is known is only asked when it is used, so there is no guessing.
+        Operands::Nested(nested) => takes_heredocs(nested).filter(|known| *known),
         _ => takes_heredocs(statement),
     };
     if !taken.is_some_and(|_| statement.text.contains("<<")) {
