@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let built = builder::build(
         &store,
         &request,
-        Environment {
+        &Environment {
             runner: &EngineRunner,
             pull: &|reference, platform| {
                 let pulled = pull::one(context, reference, platform, true);
