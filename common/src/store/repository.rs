@@ -9,7 +9,7 @@ use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
 use super::listing;
-use super::paths::{RepositoryPaths, from_flat};
+use super::paths::{RepositoryPaths, flat};
 use super::tag::{LocalTag, ServedTag, TagRecord};
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
@@ -269,7 +269,7 @@ impl ServedRepository {
         limit: Option<usize>,
     ) -> Result<Vec<Descriptor>, StoreError> {
         let folder = self.paths.referrers(subject);
-        let after = after.map(super::paths::flat);
+        let after = after.map(flat);
         let mut referrers = Vec::new();
         for name in self.store.listings().names(&folder, after.as_deref(), limit)? {
             // Gone since it was listed: no longer a referrer.
@@ -277,23 +277,6 @@ impl ServedRepository {
             referrers.extend(file.map(|file| file.descriptor));
         }
         Ok(referrers)
-    }
-
-    /// The digests of all referrers of `subject`, sorted, without reading their records.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the folder cannot be read.
-    pub fn referrer_digests(&self, subject: &Digest) -> Result<Vec<Digest>, StoreError> {
-        let names = listing::names(&self.paths.referrers(subject), None, None)?;
-        Ok(names.iter().filter_map(|name| from_flat(name)).collect())
-    }
-
-    /// The digests that have, or had, referrers here, sorted.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the folders cannot be read.
-    pub fn subjects(&self) -> Result<Vec<Digest>, StoreError> {
-        digests_in(&self.paths.all_referrers())
     }
 
     /// Takes `referrer` off the list of `subject`; whether it was there.
