@@ -9,7 +9,8 @@ use super::resolve::MAX_PORTS;
 use super::source::{Source, Span, Word};
 use super::statement::MAX_HEREDOCS;
 
-/// All that is wrong with one file, in order of lines. Shown as the user sees it, with excerpts of the file.
+/// All that is wrong with one file, in order of lines. Shown as the user sees it, with excerpts of the file; the first
+/// `error: ` is left to whoever prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxErrors {
     /// The file.
@@ -233,7 +234,7 @@ impl std::error::Error for SyntaxErrors {}
 impl fmt::Display for SyntaxErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, error) in self.errors.iter().take(MAX_SHOWN).enumerate() {
-            let separator = if number == 0 { "" } else { "\n\n" };
+            let separator = if number == 0 { "" } else { "\n\nerror: " };
             write!(f, "{separator}{}", error.report(&self.source))?;
         }
         match self.errors.len().saturating_sub(MAX_SHOWN) {

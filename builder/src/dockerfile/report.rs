@@ -10,13 +10,13 @@
 //!   hint: did you mean `--from`?
 //! ```
 //!
-//! Carets are left out where all of the line is meant. Control characters of the file do not reach the terminal.
+//! The first `error: ` is left to whoever prints it. Carets are left out where all of the line is meant. Control characters of the file do not reach the terminal.
 
 use std::fmt;
 
 use super::source::{Source, Span};
 
-/// An error as the user sees it, without a line end behind it.
+/// An error as the user sees it, without `error: ` before and a line end behind it.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     /// What happened.
@@ -36,7 +36,7 @@ const MAX_COLUMNS: usize = 160;
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", printable(self.message))?;
+        f.write_str(&printable(self.message))?;
         if let Some((source, span)) = self.place {
             excerpt(f, source, span)?;
         }
@@ -133,13 +133,13 @@ mod tests {
         check(
             "FROM a\nCOPY\tsrc /app\n",
             "src",
-            "error: no\n  Dockerfile:2\n    1 | FROM a\n>>  2 | COPY\tsrc /app\n      |     \t^^^\n  hint: yes",
+            "no\n  Dockerfile:2\n    1 | FROM a\n>>  2 | COPY\tsrc /app\n      |     \t^^^\n  hint: yes",
         );
     }
 
     #[test]
     fn whole_lines_get_none() {
-        let expected = "error: no\n  Dockerfile:1\n>>  1 | RUN a \\\n>>  2 |  b\n  hint: yes";
+        let expected = "no\n  Dockerfile:1\n>>  1 | RUN a \\\n>>  2 |  b\n  hint: yes";
         check("RUN a \\\n b\nUSER x", "RUN a \\\n b", expected);
     }
 

@@ -9,7 +9,7 @@ use crate::dockerfile::{Dockerfile, parse};
 fn shown(bytes: &[u8]) -> String {
     let checked = |file: Dockerfile| file.check(0..file.stages.len()).map(|()| file);
     match parse("Dockerfile", bytes).and_then(checked) {
-        Err(errors) => errors.to_string(),
+        Err(errors) => format!("error: {errors}"),
         Ok(file) if file.warnings.is_empty() => "ok".to_owned(),
         Ok(file) => {
             let line = |span| file.source.line_range(span).0;
