@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     no_descriptor_leaks_into_the_container,
     a_symlink_in_place_of_proc_or_dev_is_refused,
     links_in_the_image_do_not_lead_to_the_host,
+    the_hosts_program_cannot_be_replaced,
 ];
 
 fn the_system_call_filter_is_on_and_new_privileges_are_allowed(world: &World) {
@@ -220,4 +221,18 @@ fn links_in_the_image_do_not_lead_to_the_host(world: &World) {
     check_refused(&spec, 125, "unable to find user app: no matching entries in passwd file");
     spec.user = String::new();
     check(&spec, "");
+}
+
+/// As the command of a container: says what the kernel thinks of writing to the program that runs.
+pub(crate) fn write_to_own_program() {
+    let access = rustix::fs::access("/proc/self/exe", rustix::fs::Access::WRITE_OK);
+    println!("{}", access.map_err(std::io::Error::from).unwrap_err().kind());
+    std::process::exit(0);
+}
+
+fn the_hosts_program_cannot_be_replaced(world: &World) {
+    check(
+        &world.spec("a", &["/proc/self/exe", "write-to-own-program"]),
+        "read-only filesystem or storage medium\n",
+    );
 }

@@ -34,5 +34,8 @@ fn main() {
         terminal::TESTS,
     ]
     .concat();
+    if words.get(1).is_some_and(|role| role == "write-to-own-program") {
+        confinement::write_to_own_program();
+    }
     std::process::exit(world::run_tests(&tests));
 }
