@@ -299,6 +299,38 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
+    /// As a real process sees it, in whichever hierarchies this machine has.
+    #[test]
+    fn a_process_in_the_group_opens_the_listed_devices_only() {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let found: Vec<_> = table.lines().filter_map(find).collect();
+        if found.is_empty() || !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: no control groups that this user may use");
+            return;
+        }
+        for hierarchy in found {
+            let id = format!("test-devices-{}", std::process::id());
+            let group = match hierarchy.make_group(&id) {
+                Ok(group) => group,
+                Err(error) => {
+                    eprintln!("skipped: {hierarchy:?}: {error}");
+                    continue;
+                }
+            };
+            let script = "read go; for d in zero kmsg; do head -c1 /dev/$d >/dev/null 2>&1 && echo $d; done";
+            let mut shell = std::process::Command::new("sh");
+            let shell = shell.args(["-c", script]).stdin(std::process::Stdio::piped());
+            let mut child = shell.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            group.add(Pid::from_child(&child)).unwrap();
+            child.stdin.take().unwrap().write_all(b"\n").unwrap();
+            let output = child.wait_with_output().unwrap();
+            group.remove();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "zero\n", "{hierarchy:?}");
+            let (Hierarchy::Devices(mount) | Hierarchy::Unified(mount)) = hierarchy;
+            assert!(!mount.join(FOLDER).join(id).exists());
+        }
+    }
+
     /// What the kernel would answer: an interpreter for the instructions that are used.
     fn ask(kind: u32, access: u32, major: u32, minor: u32) -> bool {
         let program = device_program();

@@ -37,7 +37,7 @@ pub use self::record::{Config, LOST, Settings, State, Status, VERSION};
 use crate::error::RunError;
 use crate::etc;
 use crate::run::{Attachment, ExitStatus, run};
-use crate::spec::{Mount, Root, RunSpec, Source, WindowSize};
+use crate::spec::{Mount, Network, Root, RunSpec, Source, WindowSize};
 
 /// How many made-up names are tried before one gets a number behind it.
 const NAME_ATTEMPTS: u32 = 16;
@@ -126,7 +126,8 @@ impl Containers {
     }
 
     /// Makes a container. Its `id`, `created_ns` and `version` are filled in here, an empty `hostname` becomes the
-    /// beginning of the ID, and an empty `name` is made up. It stays locked as long as the value lives.
+    /// beginning of the ID (on the host's network the host's), and an empty `name` is made up. It stays locked as long
+    /// as the value lives.
     ///
     /// # Errors
     /// [`ContainerError::Name`], [`ContainerError::Conflict`] or [`ContainerError::Io`]; then nothing is left of it.
@@ -144,7 +145,11 @@ impl Containers {
         fs::write(&leaving, "").map_err(io_error("write", &leaving))?;
         private_folder(&folder).map_err(io_error("make", &folder))?;
         let held = lock_shared(&folder).map_err(io_error("lock", &folder))?;
-        let hostname = if config.hostname.is_empty() { id[..12].to_owned() } else { config.hostname.clone() };
+        let hostname = match (config.hostname.as_str(), config.network) {
+            ("", Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            ("", Network::None) => id[..12].to_owned(),
+            (given, _) => given.to_owned(),
+        };
         let config = Config { version: VERSION, id: id.clone(), created_ns: now_ns(), hostname, ..config };
         let settings = Settings { version: VERSION, name };
         let container = Container { config, settings, state: State::created(), folder, _lock: Some(held) };

@@ -1,5 +1,4 @@
 use super::*;
-use crate::spec::Network;
 
 fn config() -> Config {
     Config {
