@@ -5,8 +5,9 @@
 //! tar ─► cut into blocks ─► workers: known from the last version? copy : compress ─► in order ─► ingest
 //! ```
 //! - **gzip**, form `gzip-1-zlib-rs-<version>`: one member with a fixed header (no name, no time, system unknown). Each
-//!   block is raw deflate at level 6 with the 32 KiB before it as dictionary, ended by a sync flush, which fills the last
-//!   byte; an empty final block, CRC-32 and length end the member.
+//!   block is raw deflate at level 6 with the 32 KiB before it as dictionary, or stored where a sample of it does not
+//!   compress, and ended by a sync flush, which fills the last byte; an empty final block, CRC-32 and length end the
+//!   member.
 //! - **zstd**, form `zstd-1-<version>`: each block is a frame of level 3 with its length and without a checksum.
 //! - **plain**, form `plain-1`: the tar.
 //!
@@ -290,13 +291,33 @@ fn key(dictionary: &[u8], raw: &[u8]) -> Digest {
 
 /// Raw deflate that ends at a byte's border, so that blocks can be joined.
 fn deflate(dictionary: &[u8], raw: &[u8]) -> io::Result<Vec<u8>> {
+    if is_incompressible(raw)? {
+        return deflate_at(0, b"", raw);
+    }
+    deflate_at(GZIP_LEVEL, dictionary, raw)
+}
+
+/// Whether what was compressed already, or is random, would be searched for matches in vain, at a tenth of the speed.
+/// A sample from all over the block tells.
+fn is_incompressible(raw: &[u8]) -> io::Result<bool> {
+    const PARTS: usize = 4;
+    const PART_BYTES: usize = 8 << 10;
+    if raw.len() < 2 * PARTS * PART_BYTES {
+        return Ok(false);
+    }
+    let parts = raw.chunks(raw.len() / PARTS).take(PARTS);
+    let sample: Vec<u8> = parts.flat_map(|part| &part[part.len() / 2..][..PART_BYTES]).copied().collect();
+    Ok(deflate_at(1, b"", &sample)?.len() > sample.len() / 100 * 99)
+}
+
+fn deflate_at(level: u32, dictionary: &[u8], raw: &[u8]) -> io::Result<Vec<u8>> {
     // A fresh state for each block: what a reused one still holds must not show in the bytes.
-    let mut compress = Compress::new(Compression::new(GZIP_LEVEL), false);
+    let mut compress = Compress::new(Compression::new(level), false);
     if !dictionary.is_empty() {
         compress.set_dictionary(dictionary).map_err(io::Error::other)?;
     }
-    // Room for bytes that do not compress: a second call would add a second flush.
-    let mut bytes = Vec::with_capacity(raw.len() + raw.len() / 64 + 1024);
+    // Room for the worst case, fixed codes of nine bits: a second call would add a second flush.
+    let mut bytes = Vec::with_capacity(raw.len() + raw.len() / 8 + 1024);
     compress.compress_vec(raw, &mut bytes, FlushCompress::Sync).map_err(io::Error::other)?;
     if compress.total_in() != raw.len() as u64 || bytes.len() == bytes.capacity() {
         return Err(io::Error::other("deflate took less than it was given"));

@@ -94,6 +94,30 @@ fn what_is_compressed_decompresses_to_the_tar() {
 }
 
 #[test]
+fn what_does_not_compress_is_stored() {
+    let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| digest_bytes(&n.to_le_bytes())).collect();
+    assert!(is_incompressible(&noise).unwrap());
+    assert!(!is_incompressible(&text(1, 1 << 20)).unwrap());
+    assert!(!is_incompressible(&[&noise[..400_000], &text(1, 800_000)].concat()).unwrap());
+    assert!(!is_incompressible(&noise[..1000]).unwrap());
+
+    let (_folder, store) = store();
+    let layer = create_files(&store, &CreateOptions::default(), &[("noise", &noise), ("text", b"text")]);
+    let form = default_encode(&store, &layer, Codec::Gzip);
+    assert!(form.size_bytes < layer.size_bytes + layer.size_bytes / 100);
+    let blob = blob_bytes(&store, &form);
+    let mut decoded = Vec::new();
+    decoder(&blob[..]).unwrap().1.read_to_end(&mut decoded).unwrap();
+    assert_eq!(Digest::sha256(&decoded), layer.diff_id);
+}
+
+/// 32 bytes that look random.
+fn digest_bytes(seed: &[u8]) -> Vec<u8> {
+    let hex = Digest::sha256(seed).hex().as_bytes().to_vec();
+    hex.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
 fn gzip_and_zstd_read_what_is_compressed() {
     let (_folder, store) = store();
     let layer = create_layer(&store, None, None);
