@@ -178,6 +178,14 @@ mod tests {
         check_parse("=x", &[]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_read_without_harm(value in r#"[ -~]{0,80}|[a-z =",\\\\]{0,80}"#) {
+            parse(&value);
+            Scopes::parse(&value);
+        }
+    }
+
     #[test]
     fn scopes_of_one_resource_are_merged_and_several_kept_apart() {
         let push = Scopes::push(&"a/b".parse().unwrap());

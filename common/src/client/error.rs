@@ -174,7 +174,7 @@ fn answer(status: StatusCode, errors: &[RegistryError]) -> String {
 /// What can be told about a connection that failed. The words are Go's where people look for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
-    /// The name has no address.
+    /// The name has no address, or nobody can be asked for it.
     Name(String),
     /// Nobody listens there.
     Refused,
@@ -193,7 +193,7 @@ pub enum Transport {
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Transport::Name(why) => write!(f, "cannot look the host up: {why}"),
+            Transport::Name(why) => f.write_str(why),
             Transport::Refused => f.write_str("connection refused"),
             Transport::Timeout => f.write_str("timed out"),
             Transport::UnknownAuthority => f.write_str("x509: certificate signed by unknown authority"),

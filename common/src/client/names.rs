@@ -36,7 +36,10 @@ impl Names {
                 self.resolver.get_or_init(|| made)
             }
         };
-        let found = resolver.lookup_ip(name).await.map_err(io::Error::other)?;
+        let found = resolver.lookup_ip(name).await.map_err(|error| match error.is_no_records_found() {
+            true => io::Error::new(io::ErrorKind::NotFound, format!("lookup {name}: no such host")),
+            false => io::Error::other(format!("lookup {name}: {error}")),
+        })?;
         Ok(found.iter().map(|ip| SocketAddr::new(ip, 0)).collect())
     }
 }

@@ -130,6 +130,17 @@ async fn a_host_where_nobody_listens_is_told_at_once() {
     assert!(error.hint().unwrap().contains(&gone));
 }
 
+/// Without a name server nobody can be asked, and that is told; with one the name is unknown.
+#[tokio::test]
+async fn a_name_without_an_address_is_told_at_once() {
+    let error = client().ping("registry.invalid").await.unwrap_err();
+    assert!(matches!(transport(&error), Some(Transport::Name(_))), "{error}");
+    assert!(
+        error.to_string().starts_with("GET https://registry.invalid/v2/: lookup registry.invalid: "),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_no_host_is_refused() {
     for host in
