@@ -5,7 +5,7 @@ use std::path::Path;
 use registry::{HtpasswdError, ServeError, ServeOptions, bind, parse_address};
 use reqwest::{Method, StatusCode};
 
-use crate::support::{World, send};
+use crate::support::{World, send, until};
 
 fn line(user: &str, password: &str) -> String {
     format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())
@@ -80,6 +80,19 @@ async fn users_of_the_file_may_do_everything_and_others_nothing() {
         let request = world.request(Method::GET, "/v2/").header("authorization", header);
         send(request).await.fails(401, "UNAUTHORIZED");
     }
+    world.end().await;
+}
+
+/// A changed file counts without a restart: whoever is no longer in it is out.
+#[tokio::test]
+async fn users_come_and_go_while_the_server_runs() {
+    let mut world = with_users(&line("ann", "secret")).await;
+    world.become_user(Some(("ann", "secret")));
+    world.get("/v2/").await.is(StatusCode::OK);
+    std::fs::write(world.folder.path().join("users"), line("bob", "other")).unwrap();
+    until(async || world.get("/v2/").await.status == StatusCode::UNAUTHORIZED).await;
+    world.become_user(Some(("bob", "other")));
+    world.get("/v2/").await.is(StatusCode::OK);
     world.end().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use common::digest::{Algorithm, Digest};
 use common::oci::media_type::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
@@ -165,6 +166,17 @@ impl std::ops::Deref for StoppedStore {
     fn deref(&self) -> &Store {
         &self.store
     }
+}
+
+/// Asks until a condition holds that nothing announces, 10 s at most.
+pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited for 10 s");
 }
 
 /// A response, read whole.

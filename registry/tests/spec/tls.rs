@@ -5,7 +5,7 @@ use std::path::Path;
 use registry::{ServeOptions, TlsFiles};
 use reqwest::{Client, StatusCode, Version};
 
-use crate::support::{World, noise};
+use crate::support::{World, noise, until};
 
 fn make_files(folder: &Path) -> (TlsFiles, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -39,6 +39,21 @@ async fn http_1_and_2_over_tls() {
         assert_eq!((response.status(), response.version()), (StatusCode::OK, version));
         assert!(response.bytes().await.unwrap() == noise(1, 2_000_000));
     }
+    world.end().await;
+}
+
+/// A renewed certificate is used without a restart, and connections that are open stay.
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_up() {
+    let world = World::start_with(with_tls).await;
+    world.get("/v2/").await.is(StatusCode::OK);
+    let (_, renewed) = make_files(world.folder.path());
+    until(async || {
+        let client = client(&renewed).build().unwrap();
+        client.get(format!("https://{}/v2/", world.address)).send().await.is_ok()
+    })
+    .await;
+    world.get("/v2/").await.is(StatusCode::OK);
     world.end().await;
 }
 
