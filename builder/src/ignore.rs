@@ -59,14 +59,8 @@ pub enum PatternError {
 pub struct Folder {
     /// Which patterns matched it or a folder above it.
     matched: Vec<bool>,
+    /// Whether it is left out itself; what is in it need not be.
     is_matched: bool,
-}
-
-impl Folder {
-    /// Whether the folder itself is left out; what is in it need not be.
-    pub fn is_matched(&self) -> bool {
-        self.is_matched
-    }
 }
 
 impl Patterns {
@@ -93,11 +87,6 @@ impl Patterns {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
-    }
-
-    /// The patterns in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
-        self.list.iter()
     }
 
     /// The pattern that leaves `path` out, itself or with a folder above it; `None` when it is kept.

@@ -215,7 +215,7 @@ pub struct Heredoc {
     pub strip_tabs: bool,
     /// The number before `<<`, 0 when there is none.
     pub descriptor: u32,
-    /// The word, or the body when it is known.
+    /// The line that announces it.
     pub span: Span,
 }
 

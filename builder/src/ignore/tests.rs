@@ -116,9 +116,9 @@ fn a_walk_skips_what_no_exception_reaches() {
     let patterns = patterns("*\n!src\nsrc/gen\n!src/gen/keep/*.rs\n");
     let root = patterns.root();
     let target = patterns.enter(&root, b"target");
-    assert!(target.is_matched() && patterns.is_closed(&target, b"target"));
+    assert!(target.is_matched && patterns.is_closed(&target, b"target"));
     let generated = patterns.enter(&patterns.enter(&root, b"src"), b"src/gen");
-    assert!(generated.is_matched() && !patterns.is_closed(&generated, b"src/gen"));
+    assert!(generated.is_matched && !patterns.is_closed(&generated, b"src/gen"));
     let paths =
         ["src", "src/a", "src/gen", "src/gen/a", "src/gen/keep", "src/gen/keep/b.rs", "target", "target/c"];
     assert_eq!(walk(&patterns, &paths), ["src", "src/a", "src/gen/keep/b.rs"]);
