@@ -34,7 +34,6 @@ fn a_command_runs_and_its_exit_code_is_ours() {
         |args: &[&str]| world.gantry(["run", "--rm", "--network", "none", "busybox"].iter().chain(args));
     assert_eq!(run(&["echo", "hello"]).ok().text(), "hello");
     run(&["sh", "-c", "exit 42"]).fails(42);
-    run(&["sh", "-c", "kill -9 $$"]).fails(137);
     let both = run(&["sh", "-c", "echo out; echo err >&2"]).ok();
     assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(run(&["sh", "-c", "echo $$"]).ok().text(), "1");

@@ -34,6 +34,7 @@ pub const TEST: &[Package] = &[
     package("iptables", "iptables"),
     package("xz", "xz-utils"),
     package("zstd", "zstd"),
+    package("strace", "strace"),
     package("curl", "curl"),
 ];
 

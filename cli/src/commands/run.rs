@@ -30,7 +30,7 @@ use crate::report::{verbatim, verbatim_with_code};
 ///   gantry run --rm -it debian bash
 ///   gantry run --rm -v $PWD:/work -w /work --network host golang go build
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, disable_help_flag = true)]
 pub(crate) struct Args {
     /// Name or ID of the image; one that is not here is pulled
     image: String,
