@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::thread::{self, JoinHandle};
 
-use super::codec::{Codec, decoder};
+use super::codec::{Codec, Expansion, decoder};
 use super::form::Form;
 use super::index::{Content, Entry, Index, Kind};
 use super::pipe::{PipeReader, PipeWriter, channel};
@@ -28,6 +28,8 @@ pub struct ImportOptions {
     pub diff_id: Option<Digest>,
     /// How much the tar may ask for.
     pub limits: Limits,
+    /// How much may come out of the blob.
+    pub expansion: Expansion,
 }
 
 /// A layer that was taken in.
@@ -66,8 +68,8 @@ impl Import {
         let ingest = store.ingest_as(algorithm)?;
         let (writer, reader) = channel();
         let diff_algorithm = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let limits = options.limits;
-        let decoder = thread::spawn(move || decode(reader, diff_algorithm, limits));
+        let (expansion, limits) = (options.expansion, options.limits);
+        let decoder = thread::spawn(move || decode(reader, diff_algorithm, expansion, limits));
         let store = store.clone();
         Ok(Import { store, options, ingest, to_decoder: Some(writer), decoder: Some(decoder) })
     }
@@ -165,8 +167,13 @@ fn keep(store: &Store, diff_id: &Digest, index: &Index, form: &Form) -> Result<(
     Ok(())
 }
 
-fn decode(blob: PipeReader, algorithm: Algorithm, limits: Limits) -> Result<Decoded, LayerError> {
-    let (codec, tar) = decoder(blob).map_err(LayerError::decompress)?;
+fn decode(
+    blob: PipeReader,
+    algorithm: Algorithm,
+    expansion: Expansion,
+    limits: Limits,
+) -> Result<Decoded, LayerError> {
+    let (codec, tar) = decoder(blob, expansion).map_err(LayerError::decompress)?;
     let mut tar = Hashing::new(algorithm, tar);
     let entries = read_entries(&mut tar, limits).map_err(|error| match error {
         TarError::Io { source, .. } => LayerError::decompress(source),

@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::codec::{Codec, DecodeError, decoder};
+use super::codec::{Codec, DecodeError, Expansion, decoder};
 use super::disk::DiskError;
 use super::form::{FOREIGN, Form};
 use super::index::Index;
@@ -237,7 +237,7 @@ fn open_blob(store: &Store, diff_id: &Digest) -> Result<Source, LayerError> {
     for form in forms(store, diff_id)? {
         if let Some(blob) = store.open_blob(&form.blob)? {
             return Ok(Source::Decoder(pipe(move |out| {
-                let (_, mut input) = decoder(blob.file)?;
+                let (_, mut input) = decoder(blob.file, Expansion::UNLIMITED)?;
                 io::copy(&mut input, out).map(drop)
             })));
         }

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::layer::codec::decoder;
+use crate::layer::codec::{Expansion, decoder};
 use crate::layer::import::{Import, ImportOptions};
 use crate::layer::stored::tests::{create_files, store};
 use crate::layer::stored::{CreateOptions, StoredLayer};
@@ -84,7 +84,7 @@ fn what_is_compressed_decompresses_to_the_tar() {
         let form = default_encode(&store, &layer, codec);
         let blob = blob_bytes(&store, &form);
         assert_eq!(form.size_bytes, blob.len() as u64);
-        let (found, mut decoder) = decoder(&blob[..]).unwrap();
+        let (found, mut decoder) = decoder(&blob[..], Expansion::default()).unwrap();
         assert_eq!(found, codec);
         let mut decoded = Vec::new();
         decoder.read_to_end(&mut decoded).unwrap();
@@ -107,7 +107,7 @@ fn what_does_not_compress_is_stored() {
     assert!(form.size_bytes < layer.size_bytes + layer.size_bytes / 100);
     let blob = blob_bytes(&store, &form);
     let mut decoded = Vec::new();
-    decoder(&blob[..]).unwrap().1.read_to_end(&mut decoded).unwrap();
+    decoder(&blob[..], Expansion::default()).unwrap().1.read_to_end(&mut decoded).unwrap();
     assert_eq!(Digest::sha256(&decoded), layer.diff_id);
 }
 
@@ -200,7 +200,7 @@ fn damaged_blocks_are_not_used_again() {
     let form = default_encode(&store, &second, Codec::Gzip);
     let blob = blob_bytes(&store, &form);
     let mut decoded = Vec::new();
-    decoder(&blob[..]).unwrap().1.read_to_end(&mut decoded).unwrap();
+    decoder(&blob[..], Expansion::default()).unwrap().1.read_to_end(&mut decoded).unwrap();
     assert_eq!(Digest::sha256(&decoded), second.diff_id);
 }
 

@@ -21,7 +21,7 @@ fn announced(blob: &[u8], tar: &[u8]) -> ImportOptions {
     ImportOptions {
         blob: Some((Digest::sha256(blob), blob.len() as u64)),
         diff_id: Some(Digest::sha256(tar)),
-        limits: Limits::default(),
+        ..ImportOptions::default()
     }
 }
 
@@ -129,11 +129,11 @@ fn blobs_that_are_no_layer_are_refused() {
 
 #[test]
 fn a_bomb_is_refused_before_it_is_unpacked() {
-    // zstd says in a few bytes that zeros go on, and frames may follow each other
     let header = TarBytes::new().entry_saying(b'0', "f", "", (1 << 33) - 1, b"").unfinished();
     let zeros = zstd::encode_all(io::repeat(0).take(64 << 20), 1).unwrap();
-    let blob = [zstd::encode_all(&header[..], 1).unwrap(), zeros.repeat(20)].concat();
-    check_refused(&blob, ImportOptions::default(), "unpack to more than");
+    let blob = [zstd::encode_all(&header[..], 1).unwrap(), zeros.repeat(200)].concat();
+    let expansion = Expansion { free_bytes: 16 << 20, ratio: 200 };
+    check_refused(&blob, ImportOptions { expansion, ..ImportOptions::default() }, "unpack to more than");
 }
 
 #[test]
