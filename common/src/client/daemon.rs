@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use super::names::{is_loopback, without_port};
 use super::settings::{SettingsError, read_json};
 
 /// What `daemon.json` says about registries.
@@ -49,8 +50,14 @@ impl Daemon {
     }
 
     /// Whether `host` (with its port, as references have it) is listed by name.
-    pub(super) fn lists(&self, host: &str) -> bool {
+    fn lists(&self, host: &str) -> bool {
         self.insecure_hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host))
+    }
+
+    /// Whether `host` needs no TLS, as far as its name tells: the loopback, what is listed, addresses in listed networks.
+    pub(super) fn calls_insecure(&self, host: &str) -> bool {
+        let address = without_port(host).parse();
+        self.lists(host) || is_loopback(host) || address.is_ok_and(|address| self.contains(address))
     }
 
     /// Whether an address may be spoken to without TLS: loopback always, others by the networks listed.
@@ -103,6 +110,8 @@ mod tests {
         assert!(daemon.lists("reg.example:5000"));
         assert!(!daemon.lists("reg.example"));
         assert!(daemon.lists("old.example"));
+        assert!(daemon.calls_insecure("10.1.2.3:5000"));
+        assert!(!daemon.calls_insecure("11.1.2.3:5000"));
         assert!(daemon.contains("10.1.2.3".parse().unwrap()));
         assert!(daemon.contains("::ffff:10.1.2.3".parse().unwrap()));
         assert!(daemon.contains("fd00::1".parse().unwrap()));

@@ -52,7 +52,7 @@ use url::Url;
 use self::auth::{Authorizer, Source};
 use self::daemon::Daemon;
 use self::host::{Endpoints, Host};
-use self::names::{Names, is_loopback, without_port};
+use self::names::{Names, without_port};
 use self::tls::HostCerts;
 use self::wire::{Wire, authority};
 use crate::reference::{DEFAULT_HOST, Repository};
@@ -203,7 +203,7 @@ impl Client {
     /// A mirror is asked once: the registry itself stands behind it.
     fn mirror(&self, url: &Url) -> Result<Host, ClientError> {
         let name = authority(url);
-        let insecure = self.0.daemon.lists(&name) || is_loopback(&name);
+        let insecure = self.0.daemon.calls_insecure(&name);
         let trust = if insecure { Trust::Any { pinned: Vec::new() } } else { Trust::Verified };
         let once = RetryPolicy { attempts: 1, ..self.0.options.retry };
         Ok(Host {
@@ -217,12 +217,11 @@ impl Client {
     /// Whether plain HTTP and unknown certificates are allowed at `host`.
     async fn trust(&self, host: &str) -> Trust {
         let daemon = &self.0.daemon;
-        let name = without_port(host);
-        let address: Option<IpAddr> = name.parse().ok();
-        if daemon.lists(host) || is_loopback(host) || address.is_some_and(|ip| daemon.contains(ip)) {
+        if daemon.calls_insecure(host) {
             return Trust::Any { pinned: Vec::new() };
         }
-        if address.is_some() || !daemon.lists_networks() {
+        let name = without_port(host);
+        if name.parse::<IpAddr>().is_ok() || !daemon.lists_networks() {
             return Trust::Verified;
         }
         let found = self.0.names.lookup(name).await.unwrap_or_default();

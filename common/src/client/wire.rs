@@ -27,7 +27,6 @@ use url::Url;
 
 use super::daemon::Daemon;
 use super::error::{Cause, ClientError, RegistryError, RequestLine, Transport};
-use super::names::is_loopback;
 
 const REDIRECT_LIMIT: usize = 10;
 const ERROR_BODY_LIMIT_BYTES: u64 = 64 * 1024;
@@ -132,10 +131,9 @@ impl Wire {
     /// From HTTPS to plain HTTP only where the user allowed plain HTTP: what comes back may be a manifest found by
     /// tag, which nothing else protects.
     fn check_redirect(&self, reply: &Reply, next: &Url) -> Result<(), ClientError> {
-        let host = authority(next);
         let allowed = match next.scheme() {
             "https" => true,
-            "http" => reply.url.scheme() == "http" || self.daemon.lists(&host) || is_loopback(&host),
+            "http" => reply.url.scheme() == "http" || self.daemon.calls_insecure(&authority(next)),
             _ => false,
         };
         if allowed {

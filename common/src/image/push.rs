@@ -69,7 +69,7 @@ pub enum PushEvent {
 /// How far a layer is. Shown in docker's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushStep {
-    /// It will be looked at.
+    /// It is made ready, which may mean to compress it.
     Preparing,
     /// Others come first.
     Waiting,
@@ -160,6 +160,10 @@ pub async fn push(
     events: &(dyn Fn(PushEvent) + Sync),
 ) -> Result<Pushed, PushError> {
     let Reference::Tag(repository, tag) = request.reference else { return Err(PushError::Digest) };
+    // What follows may compress for a while.
+    for layer in names::config(store, request.id).map_err(ManifestError::from)?.rootfs.diff_ids {
+        events(PushEvent::Layer { layer, step: PushStep::Preparing });
+    }
     let top = choose(store, request).await?;
     let documents = Documents::read(store, &top)?;
     let push = Push { store, client, repository, events, holders: OnceCell::new() };
@@ -255,9 +259,6 @@ struct Push<'a> {
 
 impl Push<'_> {
     async fn blobs(&self, pieces: Vec<Piece>) -> Result<(), PushError> {
-        for piece in &pieces {
-            self.tell(piece, PushStep::Preparing);
-        }
         for piece in pieces.iter().skip(BLOBS_AT_ONCE) {
             self.tell(piece, PushStep::Waiting);
         }
