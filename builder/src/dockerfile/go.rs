@@ -135,7 +135,8 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     let well_formed = number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'+'));
     let number: f64 = number.parse().ok().filter(|_| well_formed)?;
     let unit = unit.to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    let unit =
+        unit.strip_suffix("ib").filter(|unit| !unit.is_empty()).or(unit.strip_suffix('b')).unwrap_or(&unit);
     let power = match unit {
         "" => 0,
         "k" => 1,
@@ -184,7 +185,7 @@ mod tests {
         {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "m", "-1m", "1x", "1kbb", "inf", "1e3 m m"] {
+        for text in ["", "m", "-1m", "1x", "1kbb", "1ib", "inf", "1e3 m m"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
