@@ -1,6 +1,6 @@
 //! What a Dockerfile says, in types: stages, instructions and their flags.
 //!
-//! A [`Word`] holds text before expansion; `Kind::expand` gives the same instruction with its
+//! A [`Word`] holds text before expansion; [`Expander::kind`](super::Expander::kind) gives the same instruction with its
 //! words expanded. What a flag may not say, or which instruction may stand where, is settled here: whoever holds one
 //! of these values need not check it again. Names of stages that do not exist, cycles and paths are left to the builder.
 
