@@ -21,7 +21,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use flate2::{Compress, Compression, FlushCompress};
@@ -162,21 +162,14 @@ fn compress_blocks(
     thread::scope(|scope| {
         let (jobs, queue) = sync_channel::<Job>(1);
         let (results, ordered) = sync_channel::<Receiver<io::Result<Encoded>>>(threads);
-        let queue = Mutex::new(queue);
         let cutter = scope.spawn(move || cut_blocks(tar, codec, &jobs, &results));
-        let work = move || {
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            while let Ok(Job { dictionary, raw, result }) = next() {
-                // nobody waits for it when the writer has failed
-                let _ = result.send(known.encode(codec, &dictionary, &raw));
-            }
-        };
-        let work = std::sync::Arc::new(work);
+        // Owned by the workers alone: should all of them panic, the cutter finds it closed.
+        let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
-            let work = std::sync::Arc::clone(&work);
-            scope.spawn(move || work());
+            let queue = Arc::clone(&queue);
+            scope.spawn(move || work(&queue, codec, known));
         }
-        drop(work);
+        drop(queue);
         let mut written = Ok(());
         for result in ordered {
             let Ok(encoded) = result.recv() else { break };
@@ -212,6 +205,14 @@ fn cut_blocks(
         }
     }
     Ok(())
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, codec: Codec, known: &Known) {
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok(Job { dictionary, raw, result }) = next() {
+        // nobody waits for it when the writer has failed
+        let _ = result.send(known.encode(codec, &dictionary, &raw));
+    }
 }
 
 /// The compressed blocks of an earlier version of the layer.

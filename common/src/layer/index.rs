@@ -582,6 +582,12 @@ mod tests {
         }
 
         #[test]
+        fn the_order_of_paths_is_that_of_their_names(a in "[a-c!/]{0,8}", b in "[a-c!/]{0,8}") {
+            let names = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(path_order(a.as_bytes(), b.as_bytes()), names(&a).cmp(&names(&b)));
+        }
+
+        #[test]
         fn any_bytes_are_read_without_panic(bytes in vec(any::<u8>(), 0..200)) {
             let mut table = Encoder::new(&FORMAT);
             table.raw(&bytes);

@@ -34,6 +34,8 @@ const AUFS_PREFIX: &[u8] = b".wh..wh.";
 const MAX_NAME_BYTES: usize = 255;
 /// The longest path and link target, in bytes: what Linux takes in one system call, without the NUL.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
+/// The longest tar, so that no position overflows.
+const MAX_TAR_BYTES: u64 = 1 << 60;
 /// The longest PAX header or GNU long name, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
@@ -172,7 +174,8 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_to_next_header(&mut self) -> Result<(), TarError> {
-        let rest = self.next_header - self.position;
+        // after an error there may be less than nothing
+        let rest = self.next_header.saturating_sub(self.position);
         let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink());
         self.position += skipped.map_err(|source| self.io(source))?;
         if self.position < self.next_header { Err(self.truncated()) } else { Ok(()) }
@@ -304,42 +307,35 @@ impl<R: Read> TarReader<R> {
         let link = raw.extensions.link(&block, &pax).map_err(|fault| self.refused(at, fault))?;
         let stored_bytes = stored_size(&block, &pax).map_err(|fault| self.refused(at, fault))?;
         let end = padded(stored_bytes).and_then(|padded| self.position.checked_add(padded));
+        let end = end.filter(|end| *end <= MAX_TAR_BYTES);
         self.next_header = end.ok_or(self.refused(at, "size beyond all bounds"))?;
 
         let map = self.sparse_map(at, &block, &pax, stored_bytes)?;
-        let is_folder = path.ends_with(b"/") && matches!(block.typeflag(), b'0' | 0);
         let size_bytes = map.as_ref().map_or(stored_bytes, |map| map.size_bytes);
-        let kind = match block.typeflag() {
-            b'5' => Kind::Directory,
-            _ if is_folder => Kind::Directory,
-            b'0' | 0 | b'7' | b'S' => Kind::File { size_bytes, content: () },
-            b'1' => Kind::Hardlink { target: normalise(&link)? },
-            b'2' => Kind::Symlink { target: symlink_target(&link)?.to_vec() },
-            typeflag @ (b'3' | b'4') => {
-                let (major, minor) = block.device().ok_or(self.refused(at, "malformed device"))?;
-                match typeflag {
-                    b'3' => Kind::CharDevice { major, minor },
-                    _ => Kind::BlockDevice { major, minor },
-                }
-            }
-            b'6' => Kind::Fifo,
+        let kind = match (block.typeflag(), block.device()) {
+            (b'0' | 0, _) if path.ends_with(b"/") => Kind::Directory,
+            (b'0' | 0 | b'7' | b'S', _) => Kind::File { size_bytes, content: () },
+            (b'1', _) => Kind::Hardlink { target: normalise(&link)? },
+            (b'2', _) => Kind::Symlink { target: symlink_target(&link)?.to_vec() },
+            (b'3', Some((major, minor))) => Kind::CharDevice { major, minor },
+            (b'4', Some((major, minor))) => Kind::BlockDevice { major, minor },
+            (b'3' | b'4', None) => return Err(self.refused(at, "malformed device")),
+            (b'5', _) => Kind::Directory,
+            (b'6', _) => Kind::Fifo,
             _ => return Err(self.refused(at, "neither file, folder, link, device nor FIFO")),
         };
         if (stored_bytes > 0 || map.is_some()) && !matches!(kind, Kind::File { .. }) {
             return Err(self.refused(at, "data behind an entry that has none"));
         }
-        let header = Header {
-            path: normalise(&path)?,
-            kind,
-            ..pax.metadata(&block).ok_or(self.refused(at, "malformed number"))?
-        };
-        if let Kind::Hardlink { target } = &header.kind
-            && *target == header.path
-        {
-            return Err(path_refused(&path, "a hard link to itself"));
-        }
-        if header.path.is_empty() && header.kind != Kind::Directory {
-            return Err(path_refused(&path, "the root can only be a folder"));
+        let metadata = pax.metadata(&block).ok_or(self.refused(at, "malformed number"))?;
+        let header = Header { path: normalise(&path)?, kind, ..metadata };
+        match &header.kind {
+            Kind::Hardlink { target } if *target == header.path => {
+                return Err(path_refused(&path, "a hard link to itself"));
+            }
+            Kind::Directory => {}
+            _ if header.path.is_empty() => return Err(path_refused(&path, "the root can only be a folder")),
+            _ => {}
         }
         let Some(header) = as_marker(header)? else { return Ok(None) };
         let map = map.filter(|_| matches!(header.kind, Kind::File { .. }));

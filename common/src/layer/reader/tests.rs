@@ -196,6 +196,7 @@ fn games_with_sizes_are_refused() {
     check_refused(says(b"-1").file("f", b""), "malformed PAX");
     check_refused(says(b"18446744073709551616").file("f", b""), "malformed PAX");
     check_refused(says(b"18446744073709551615").file("f", b""), "beyond all bounds");
+    check_refused(says(b"1152921504606846976").file("f", b""), "beyond all bounds");
     check_refused(TarBytes::new().pax(&[("size", b"5"), ("size", b"6")]).file("f", b"hello"), "twice");
     check_refused(says(b"5").pax(&[("size", b"6")]).file("f", b"hello"), "two extensions");
     check_refused(TarBytes::new().extension(b'g', &[("size", b"0")]).file("f", b"hello"), "global");
@@ -263,6 +264,7 @@ fn a_tar_that_ends_early_is_refused_wherever_it_ends() {
     let mut reader = TarReader::new(&bytes[..2000], Limits::default());
     assert!(reader.next().unwrap().is_some());
     assert!(matches!(reader.next(), Err(TarError::Truncated { offset: 2000 })));
+    assert!(reader.next().is_err());
 }
 
 #[test]

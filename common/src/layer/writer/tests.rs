@@ -136,6 +136,18 @@ fn times_are_whole_seconds_and_no_later_than_the_clamp() {
 }
 
 #[test]
+fn a_size_over_8_gib_stands_in_pax() {
+    for (size_bytes, blocks) in [(OCTAL_11_MAX, 1), (OCTAL_11_MAX + 1, 3)] {
+        let content = Content { digest: Digest::sha256(b""), offset: 0, segments: None };
+        let entry = Entry::new("f", Kind::File { size_bytes, content }, 0o644);
+        let header = encode_header(&entry).unwrap();
+        assert_eq!(header.len(), blocks * BLOCK_BYTES);
+        let mut reader = TarReader::new(&header[..], Limits::default());
+        assert_eq!(reader.next().unwrap().unwrap().header, entry.header());
+    }
+}
+
+#[test]
 fn a_plain_tree_needs_no_pax_header() {
     let name = "n".repeat(100);
     let entries =
