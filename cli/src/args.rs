@@ -198,7 +198,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
         ErrorKind::UnknownArgument => {
             let flag = text(ContextKind::InvalidArg).unwrap_or_default();
             let flag = flag.split(['=', ' ']).next().unwrap_or_default();
-            if flag.starts_with('-') {
+            if verb.ends_with(" run") && RUN_FLAGS_TO_COME.contains(&flag) {
+                let text = format!(
+                    "gantry has no {flag} yet: containers run in the foreground, with network none or host and without limits"
+                );
+                Usage::Wrong { text, code: report::USAGE }
+            } else if flag.starts_with('-') {
                 Usage::Wrong { text: see(unknown_flag(flag)), code: report::USAGE }
             } else {
                 Usage::Wrong {
@@ -209,6 +214,10 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
         }
         ErrorKind::InvalidSubcommand => {
             let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            if VERBS_TO_COME.contains(&word.as_str()) {
+                let text = format!("gantry: docker's command '{word}' is not here yet");
+                return Usage::Wrong { text, code: report::FAILED };
+            }
             let meant =
                 text(ContextKind::SuggestedSubcommand).map(|meant| format!("\n\nDid you mean '{meant}'?"));
             let text = format!("gantry: unknown command: {verb} {word}{}", meant.unwrap_or_default());
@@ -246,6 +255,61 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
         _ => Usage::Wrong { text: error.render().to_string(), code: report::USAGE },
     }
 }
+
+/// docker's verbs that this program does not have so far; a user who types one has not mistyped.
+const VERBS_TO_COME: &[&str] = &[
+    "attach", "commit", "cp", "create", "diff", "events", "exec", "export", "kill", "logs", "network",
+    "pause", "port", "prune", "rename", "restart", "search", "start", "stats", "stop", "top", "unpause",
+    "update", "volume", "wait",
+];
+
+/// docker's flags of `run` that this program does not have so far.
+const RUN_FLAGS_TO_COME: &[&str] = &[
+    "-d",
+    "--detach",
+    "-p",
+    "--publish",
+    "-P",
+    "--publish-all",
+    "-m",
+    "--memory",
+    "--memory-swap",
+    "--cpus",
+    "-c",
+    "--cpu-shares",
+    "--cpuset-cpus",
+    "--restart",
+    "--link",
+    "--ip",
+    "--dns",
+    "--add-host",
+    "--tmpfs",
+    "--mount",
+    "--privileged",
+    "--cap-add",
+    "--cap-drop",
+    "--security-opt",
+    "--device",
+    "--pid",
+    "--ipc",
+    "--init",
+    "-a",
+    "--attach",
+    "--env-file",
+    "--ulimit",
+    "--shm-size",
+    "--volumes-from",
+    "--expose",
+    "--group-add",
+    "--log-driver",
+    "--log-opt",
+    "--health-cmd",
+    "--pids-limit",
+    "--blkio-weight",
+    "--device-read-bps",
+    "--device-write-iops",
+    "--runtime",
+];
 
 fn unknown_flag(flag: &str) -> String {
     match flag.strip_prefix("--") {
@@ -315,5 +379,7 @@ mod tests {
         assert_eq!(wrong("nosuchcommand").1, 1);
         assert_eq!(wrong("run").1, 1);
         assert_eq!(wrong("images -X").0, "unknown shorthand flag: 'X' in -X");
+        assert!(wrong("run -d busybox").0.starts_with("gantry has no -d yet"));
+        assert!(wrong("exec x true").0.contains("is not here yet"));
     }
 }

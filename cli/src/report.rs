@@ -13,6 +13,9 @@
 
 use std::process::ExitCode;
 
+use common::client::ClientError;
+use common::image::pull::PullError;
+use common::image::push::PushError;
 use registry::ServeError;
 
 use crate::args::Usage;
@@ -93,6 +96,15 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             return Some("choose another one by `--addr HOST:PORT`; port 0 takes a free one".to_owned());
         }
         _ => {}
+    }
+    let of_registry = error.chain().find_map(|cause| {
+        let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
+        let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
+        let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
+        pull.or_else(push).or_else(client)
+    });
+    if let Some(hint) = of_registry {
+        return hint;
     }
     let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
     match io.kind() {

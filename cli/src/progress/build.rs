@@ -166,7 +166,9 @@ impl BuildProgress {
 
     fn failed(&self, state: &mut State, id: VertexId, error: &str) {
         self.flush(state, id);
-        self.plain(state, id, |number| format!("#{number} ERROR: {error}"));
+        // The whole of it comes at the end.
+        let first_line = error.lines().next().unwrap_or_default();
+        self.plain(state, id, |number| format!("#{number} ERROR: {first_line}"));
         let Some(vertex) = state.vertices.get(&id) else { return };
         if let Some(bar) = &vertex.bar {
             bar.set_prefix("");
@@ -214,7 +216,7 @@ impl BuildProgress {
                 .set_style(ProgressStyle::with_template("{msg}").expect("the template is well formed"));
             self.header.finish_with_message(text);
         }
-        if let Some(failed) = &state.failed {
+        if let Some(failed) = state.failed.as_ref().filter(|failed| !failed.tail.is_empty()) {
             output::note("------");
             output::note(format!(" > {}:", failed.name));
             failed.tail.iter().for_each(output::note);
