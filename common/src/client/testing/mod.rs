@@ -68,6 +68,8 @@ pub(crate) enum Fault {
     Endless,
     /// The rest of the body never comes, though the connection stays.
     Silence(usize),
+    /// Not even the head comes.
+    Mute,
 }
 
 impl Answer {
@@ -252,6 +254,9 @@ async fn read_head(
 
 /// Returns whether the connection can be used again.
 async fn write(stream: &mut (impl AsyncWrite + Unpin), answer: Answer, head: bool) -> io::Result<bool> {
+    if matches!(answer.fault, Fault::Mute) {
+        std::future::pending::<()>().await;
+    }
     let mut text = format!("HTTP/1.1 {} Scripted\r\n", answer.status);
     for (name, value) in &answer.headers {
         text += &format!("{name}: {value}\r\n");
@@ -268,7 +273,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), answer: Answer, head: boo
         return Ok(true);
     }
     match answer.fault {
-        Fault::None => {
+        Fault::None | Fault::Mute => {
             stream.write_all(&answer.body).await?;
             stream.flush().await?;
             Ok(true)

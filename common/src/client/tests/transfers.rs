@@ -202,7 +202,7 @@ async fn a_body_that_stops_is_asked_for_again() {
     let bytes = noise(5000);
     let fault = |number| if number == 0 { Fault::Silence(3000) } else { Fault::None };
     let server = flaky(bytes.clone(), fault).await;
-    let client = client_with(|options| options.stall_timeout = Duration::from_millis(100));
+    let client = client_with(|options| options.stall_timeout = Duration::from_millis(500));
     assert!(receive(&client, &server, &bytes).await.unwrap() == bytes);
     assert_eq!(server.requests().pop().unwrap().header("range"), Some("bytes=3000-"));
 }
@@ -315,6 +315,15 @@ async fn a_connection_that_closes_without_an_answer_is_tried_again() {
     let server = Server::interrupted(|_| Answer::body("{}"), cut).await;
     get(&server).await.unwrap();
     assert!(count.load(Ordering::SeqCst) >= 2);
+}
+
+#[tokio::test]
+async fn a_registry_that_never_answers_is_given_up() {
+    let server = failing(100, Answer::status(200).fault(Fault::Mute)).await;
+    let client = client_with(|options| options.stall_timeout = Duration::from_millis(400));
+    let error = client.manifest(&repository(&server.host()), "latest").await.unwrap_err();
+    assert!(matches!(cause(&error), Cause::Stalled { .. }), "{error}");
+    assert_eq!(server.lines().len(), 4);
 }
 
 #[tokio::test]

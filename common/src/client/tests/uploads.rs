@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::client::testing::registry::Registry;
-use crate::client::testing::{Answer, Request, client};
+use crate::client::testing::{Answer, Fault, Request, client};
 use crate::client::{ClientError, Upload, Uploaded};
 
 fn file_of(bytes: &[u8]) -> Arc<File> {
@@ -246,6 +246,22 @@ async fn a_busy_registry_gets_the_blob_at_the_next_try() {
     })
     .await;
     upload(&client(), &server, &noise(1000), None).await.unwrap();
+    assert!(registry.blob("team/app", &digest_of(&noise(1000))).is_some());
+}
+
+#[tokio::test]
+async fn an_upload_that_is_never_acknowledged_is_sent_again() {
+    let registry = Registry::default();
+    let (serving, count) = (registry.clone(), AtomicUsize::new(0));
+    let server = Server::plain(move |request| {
+        if request.method == "PUT" && count.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Answer::status(201).fault(Fault::Mute);
+        }
+        serving.answer(request)
+    })
+    .await;
+    let client = client_with(|options| options.stall_timeout = std::time::Duration::from_millis(500));
+    upload(&client, &server, &noise(1000), None).await.unwrap();
     assert!(registry.blob("team/app", &digest_of(&noise(1000))).is_some());
 }
 
