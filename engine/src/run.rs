@@ -141,25 +141,28 @@ impl Session {
         mut cancel: Option<&AtomicBool>,
         started: &mut dyn FnMut(u32),
     ) -> Result<ExitStatus, RunError> {
+        let mut running = false;
         let status = loop {
-            let reported = self.poll(cancel.is_some()).map_err(init_error("wait for the container"))?;
-            self.pass_on(consume);
+            if self.poll(cancel.is_some()).map_err(init_error("wait for the container"))? {
+                match control::receive(&self.control).map_err(init_error("talk to the container"))? {
+                    Some((Report::Started { pid }, terminal)) => {
+                        self.take_terminal(terminal).map_err(init_error("take over the terminal"))?;
+                        started(pid);
+                        running = true;
+                    }
+                    Some((Report::Failed(failure), _)) => return Err(failure.into()),
+                    Some((Report::Exited { code }, _)) => break ExitStatus { code },
+                    None => return Err(RunError::Lost),
+                }
+            }
+            // The start is told before the first output.
+            if running {
+                self.pass_on(consume);
+            }
             if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 cancel = None;
                 // One that is gone needs no signal.
                 let _ = control::send(&self.control, &Order::Signal(libc::SIGKILL), &[]);
-            }
-            if !reported {
-                continue;
-            }
-            match control::receive(&self.control).map_err(init_error("talk to the container"))? {
-                Some((Report::Started { pid }, terminal)) => {
-                    self.take_terminal(terminal).map_err(init_error("take over the terminal"))?;
-                    started(pid);
-                }
-                Some((Report::Failed(failure), _)) => return Err(failure.into()),
-                Some((Report::Exited { code }, _)) => break ExitStatus { code },
-                None => return Err(RunError::Lost),
             }
         };
         // All its processes are dead by now: what they wrote waits in the pipes.
