@@ -6,6 +6,10 @@
 //! v2      <mount of cgroup2>/gantry/<id>/     a program attached to the folder
 //! hybrid  as v1 where `devices` is mounted, else as v2
 //! ```
+//! Moving another process between groups makes the kernel wait for all processors, 10 ms and more. A v1 hierarchy lets a
+//! thread move itself without that, so `__init` enters the group before the container exists, which is born in it, and
+//! leaves at the end. In v2 the container is moved.
+//!
 //! The group's folder is locked (shared) as long as its `__init` lives. Groups of those that were killed are empty and
 //! unlocked: whoever makes a group removes them first.
 
@@ -41,10 +45,20 @@ const DEVICES: [(u32, Option<u32>); 8] = [
 /// The control group of one container.
 #[derive(Debug)]
 pub(crate) struct Group {
+    way: Way,
     parent: OwnedFd,
     name: String,
     /// Locked.
     folder: OwnedFd,
+}
+
+/// How processes get into a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As children of this process, which is in it.
+    Born,
+    /// They are moved.
+    Moved,
 }
 
 /// Makes the group `id`. `None`, and a line in the log, where groups do not exist, cannot be made, or cannot restrict
@@ -92,11 +106,14 @@ fn find(mountinfo: &str) -> Option<Hierarchy> {
 
 impl Hierarchy {
     fn make_group(&self, id: &str) -> io::Result<Group> {
-        let (Hierarchy::Devices(mount) | Hierarchy::Unified(mount)) = self;
+        let (way, mount) = match self {
+            Hierarchy::Devices(mount) => (Way::Born, mount),
+            Hierarchy::Unified(mount) => (Way::Moved, mount),
+        };
         let parent = make_folder(&open_folder(CWD, mount)?, FOLDER)?;
         sweep(&parent)?;
         let folder = lock_new(&parent, id)?;
-        let group = Group { parent, name: id.to_owned(), folder };
+        let group = Group { way, parent, name: id.to_owned(), folder };
         let restricted = match self {
             Hierarchy::Devices(_) => group.restrict_by_lists(),
             Hierarchy::Unified(_) => sys::attach_device_program(&group.folder, &device_program()),
@@ -112,35 +129,51 @@ impl Hierarchy {
 }
 
 impl Group {
-    /// Puts a process, and all that it starts from now on, into the group.
-    pub(crate) fn add(&self, pid: Pid) -> io::Result<()> {
-        self.write("cgroup.procs", &[pid.as_raw_nonzero().to_string()])
+    /// From now on children of this process, which has one thread, are in the group, if that is the way.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        match self.way {
+            Way::Born => write(&self.folder, "tasks", &["0".to_owned()]),
+            Way::Moved => Ok(()),
+        }
     }
 
-    /// Removes the group, whose processes have ended. What fails is left to the next who makes one.
+    /// Puts a child, and all that it starts from now on, into the group, if it is not there already.
+    pub(crate) fn add(&self, pid: Pid) -> io::Result<()> {
+        match self.way {
+            Way::Born => Ok(()),
+            Way::Moved => write(&self.folder, "cgroup.procs", &[pid.as_raw_nonzero().to_string()]),
+        }
+    }
+
+    /// Leaves and removes the group, whose other processes have ended. What fails is left to the next who makes one.
     pub(crate) fn remove(self) {
+        if self.way == Way::Born
+            && let Err(error) = write(&self.parent, "tasks", &["0".to_owned()])
+        {
+            tracing::debug!(group = self.name, %error, "cannot leave the control group");
+        }
         if let Err(errno) = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR) {
             tracing::debug!(group = self.name, %errno, "control group stays");
         }
     }
 
     fn restrict_by_lists(&self) -> io::Result<()> {
-        self.write("devices.deny", &["a".to_owned()])?;
+        write(&self.folder, "devices.deny", &["a".to_owned()])?;
         let opened = DEVICES.iter().map(|(major, minor)| {
             let minor = minor.map_or("*".to_owned(), |minor| minor.to_string());
             format!("c {major}:{minor} rw")
         });
         let lines: Vec<_> = ["c *:* m".to_owned(), "b *:* m".to_owned()].into_iter().chain(opened).collect();
-        self.write("devices.allow", &lines)
+        write(&self.folder, "devices.allow", &lines)
     }
+}
 
-    /// Writes each value by a call of its own, as these files want it.
-    fn write(&self, name: &str, values: &[String]) -> io::Result<()> {
-        // Files are there on a real hierarchy, and made on one that a test pretends.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(rustix::fs::openat(&self.folder, name, flags, Mode::from_raw_mode(0o600))?);
-        values.iter().try_for_each(|value| file.write_all(format!("{value}\n").as_bytes()))
-    }
+/// Writes each value by a call of its own, as these files want it.
+fn write(folder: &OwnedFd, name: &str, values: &[String]) -> io::Result<()> {
+    // Files are there on a real hierarchy, and made on one that a test pretends.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?);
+    values.iter().try_for_each(|value| file.write_all(format!("{value}\n").as_bytes()))
 }
 
 fn open_folder(parent: impl std::os::fd::AsFd, path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
@@ -272,12 +305,15 @@ mod tests {
     fn a_group_denies_all_and_allows_the_list() {
         let mount = tempfile::tempdir().unwrap();
         let group = Hierarchy::Devices(mount.path().into()).make_group("c1").unwrap();
+        group.enter().unwrap();
         group.add(Pid::INIT).unwrap();
         let read = |name: &str| fs::read_to_string(mount.path().join("gantry/c1").join(name)).unwrap();
         assert_eq!(read("devices.deny"), "a\n");
         let allowed = "c *:* m\nb *:* m\nc 1:3 rw\nc 1:5 rw\nc 1:7 rw\nc 1:8 rw\nc 1:9 rw\nc 5:0 rw\nc 5:2 rw\nc 136:* rw\n";
         assert_eq!(read("devices.allow"), allowed);
-        assert_eq!(read("cgroup.procs"), "1\n");
+        assert_eq!(read("tasks"), "0\n");
+        group.remove();
+        assert_eq!(fs::read_to_string(mount.path().join("gantry/tasks")).unwrap(), "0\n");
     }
 
     #[test]
@@ -321,10 +357,11 @@ mod tests {
             let mut shell = std::process::Command::new("sh");
             let shell = shell.args(["-c", script]).stdin(std::process::Stdio::piped());
             let mut child = shell.stdout(std::process::Stdio::piped()).spawn().unwrap();
-            group.add(Pid::from_child(&child)).unwrap();
+            let pid = Pid::from_child(&child).as_raw_nonzero().to_string();
+            write(&group.folder, "cgroup.procs", &[pid]).unwrap();
             child.stdin.take().unwrap().write_all(b"\n").unwrap();
             let output = child.wait_with_output().unwrap();
-            group.remove();
+            Group { way: Way::Moved, ..group }.remove();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), "zero\n", "{hierarchy:?}");
             let (Hierarchy::Devices(mount) | Hierarchy::Unified(mount)) = hierarchy;
             assert!(!mount.join(FOLDER).join(id).exists());

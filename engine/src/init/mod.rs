@@ -140,12 +140,16 @@ impl World {
     ) -> Result<i32, Failure> {
         give_to_user(&streams, &self.identity)
             .map_err(Failure::os(Step::Create, "hand the standard streams to the user"))?;
+        let restricting = "restrict devices";
+        if let Some(group) = &self.group {
+            group.enter().map_err(Failure::os(Step::Devices, restricting))?;
+        }
         let (created, terminal) = self.create(spec, control, streams)?;
         let pid = created.pid();
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| Failure::os(Step::Create, "watch the container")(errno.into()))?;
         if let Some(group) = &self.group {
-            group.add(pid).map_err(Failure::os(Step::Devices, "restrict devices"))?;
+            group.add(pid).map_err(Failure::os(Step::Devices, restricting))?;
         }
         let started = Report::Started { pid: pid.as_raw_nonzero().get().cast_unsigned() };
         let descriptors: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
