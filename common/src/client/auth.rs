@@ -190,10 +190,17 @@ impl Authorizer {
     }
 }
 
-/// Helpers are programs, and may take their time.
+/// Helpers are programs, and may take their time. One that fails is no reason not to pull what everybody may, so docker
+/// goes on as nobody; unlike docker we say so.
 async fn find_credentials(path: PathBuf, registry: String) -> Result<Option<Credentials>, SettingsError> {
     let task = tokio::task::spawn_blocking(move || docker_config::find(&path, &registry));
-    task.await.expect("looking for credentials does not panic and is not aborted")
+    match task.await.expect("looking for credentials does not panic and is not aborted") {
+        Err(error @ (SettingsError::HelperMissing { .. } | SettingsError::Helper { .. })) => {
+            tracing::warn!(%error, "going on without credentials");
+            Ok(None)
+        }
+        found => found,
+    }
 }
 
 fn realm(reply: &Reply, challenge: &Challenge) -> Result<Realm, ClientError> {

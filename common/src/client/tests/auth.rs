@@ -151,6 +151,17 @@ async fn a_registry_token_is_used_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_helper_that_is_missing_does_not_stop_a_pull_that_everybody_may() {
+    let server = bearer_registry(|request| {
+        assert_eq!(request.header("authorization"), None);
+        token("good")
+    })
+    .await;
+    let files = Files::new().config(&json!({ "credsStore": "gantry-test-missing" }));
+    get(&files.client(), &server).await.unwrap();
+}
+
+#[tokio::test]
 async fn requests_at_the_same_time_wait_for_one_token() {
     let server = bearer_registry(|_| token("good")).await;
     let client = client();
