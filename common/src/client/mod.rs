@@ -9,7 +9,7 @@
 //!   each once, anonymously unless `config.json` knows them by their own name. Hosts are spoken to by HTTPS; the
 //!   loopback (`localhost`, 127.0.0.0/8, ::1) and what `insecure-registries` lists by HTTPS with any certificate and
 //!   then by plain HTTP. A name that lies in a listed network is used at the address that was looked up for that.
-//! - **Who**: see [`auth`](self::auth) for what is sent to whom. `config.json` and helpers are asked at the first 401.
+//! - **Who**: see `auth.rs` for what is sent to whom. `config.json` and helpers are asked at the first 401.
 //! - **What comes back** is not believed: manifests are verified here, blobs by whoever writes them (a store's
 //!   ingest), which hashes them anyway; [`BlobStream`] sees to their length.
 //! - **When it fails**: 429, 408, 5xx and broken connections are tried again with growing pauses, or when the
