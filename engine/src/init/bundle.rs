@@ -82,6 +82,9 @@ fn mounts(late: &[LateMount]) -> Vec<Value> {
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
     ];
+    let replaced =
+        |mount: &Value| late.iter().any(|late| late.destination.to_str() == mount["destination"].as_str());
+    mounts.retain(|mount| !replaced(mount));
     mounts.extend(late.iter().map(|mount| {
         json!({"source": mount.source, "destination": mount.destination, "type": "bind", "options": ["rbind"]})
     }));
