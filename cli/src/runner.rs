@@ -84,7 +84,9 @@ fn mount(mount: &builder::Mount) -> engine::Mount {
     let source = match &mount.kind {
         MountKind::Directory(path) | MountKind::Socket(path) => Source::Bind(path.clone()),
         MountKind::Tmpfs { size_bytes } => {
-            Source::Tmpfs(size_bytes.iter().map(|bytes| format!("size={bytes}")).collect())
+            // As in BuildKit: programs and devices in it work, set-user-ID bits do not.
+            let options = ["exec", "dev"].map(str::to_owned).into_iter();
+            Source::Tmpfs(options.chain(size_bytes.map(|bytes| format!("size={bytes}"))).collect())
         }
         MountKind::Tree { root, source } => {
             Source::Tree { overlay: root.clone(), path: PathBuf::from(source) }
