@@ -19,6 +19,7 @@
 use std::path::PathBuf;
 
 use common::digest::{Algorithm, Digest};
+use common::layer;
 use common::store::Store;
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +98,8 @@ impl Cache {
         let bytes = std::fs::read(self.path(key)).ok()?;
         let line = bytes.split(|byte| *byte == b'\n').next()?;
         let outcome: Outcome = serde_json::from_slice(line).ok()?;
-        let here = outcome.version == VERSION && self.store.paths().layer_index(&outcome.diff_id).exists();
+        let here =
+            outcome.version == VERSION && layer::exists(&self.store, &outcome.diff_id).unwrap_or(false);
         here.then_some(outcome)
     }
 

@@ -81,6 +81,8 @@ pub(crate) fn plan(dockerfile: &Dockerfile, inputs: &Inputs<'_>) -> Result<Plan,
     let target = planner.find_target()?;
     planner.find_sources()?;
     planner.check_cycles()?;
+    let stages = planner.reachable(target);
+    dockerfile.check(stages).map_err(|errors| BuildError::Syntax(Box::new(errors)))?;
     let needed = planner.settle(target)?;
     for number in planner.order(&needed) {
         planner.evaluate(number)?;

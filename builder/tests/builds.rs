@@ -181,7 +181,7 @@ fn a_missing_source_names_the_line_and_what_left_it_out() {
     world.file(".dockerignore", "*.md\ns*\n");
     assert_eq!(
         world.error("FROM scratch AS app\nWORKDIR /app\nCOPY src /app\n"),
-        "error: cannot build the image\n  Dockerfile:3\n    2 | WORKDIR /app\n>>  3 | COPY src /app\n  \
+        "cannot build the image\n  Dockerfile:3\n    2 | WORKDIR /app\n>>  3 | COPY src /app\n  \
          cause: `src` is not in the build context\n  hint: `.dockerignore` line 2 (`s*`) leaves it out"
     );
 }

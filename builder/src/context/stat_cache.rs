@@ -66,6 +66,10 @@ impl Signature {
         }
     }
 
+    fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// Whether a change right after `now` (nanoseconds since 1970) could leave the same numbers.
     fn is_racy(&self, now: i128) -> bool {
         let newest = i128::from(self.mtime.max(self.ctime));
@@ -74,11 +78,14 @@ impl Signature {
     }
 }
 
+/// The last known state of each file, by device and inode.
+type Entries = HashMap<(u64, u64), (Signature, Known)>;
+
 /// The digests of one context.
 #[derive(Debug)]
 pub(super) struct StatCache {
     path: PathBuf,
-    entries: HashMap<Signature, Known>,
+    entries: Entries,
     changed: bool,
 }
 
@@ -93,13 +100,14 @@ impl StatCache {
     }
 
     pub(super) fn get(&self, signature: &Signature) -> Option<&Known> {
-        self.entries.get(signature)
+        let (state, known) = self.entries.get(&signature.file())?;
+        (state == signature).then_some(known)
     }
 
     /// Remembers a file that was read when it was `now` (nanoseconds since 1970).
     pub(super) fn insert(&mut self, signature: Signature, known: Known, now: i128) {
         if !signature.is_racy(now) {
-            self.entries.insert(signature, known);
+            self.entries.insert(signature.file(), (signature, known));
             self.changed = true;
         }
     }
@@ -115,12 +123,12 @@ impl StatCache {
     }
 }
 
-fn encode(entries: &HashMap<Signature, Known>) -> Vec<u8> {
+fn encode(entries: &Entries) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(48 + entries.len() * ENTRY_BYTES);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for (signature, known) in entries.iter().take(u32::MAX as usize) {
+    for (signature, known) in entries.values().take(u32::MAX as usize) {
         for number in [signature.device, signature.inode, signature.size_bytes] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -135,14 +143,18 @@ fn encode(entries: &HashMap<Signature, Known>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<Signature, Known>> {
+fn decode(bytes: &[u8]) -> Option<Entries> {
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if binary(&Digest::sha256(body)).ne(sum.iter().copied()) {
         return None;
     }
     let rest = body.strip_prefix(MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
     let (_count, entries) = rest.split_at_checked(4)?;
-    entries.chunks(ENTRY_BYTES).map(decode_entry).collect()
+    entries
+        .chunks(ENTRY_BYTES)
+        .map(decode_entry)
+        .map(|entry| entry.map(|entry| (entry.0.file(), entry)))
+        .collect()
 }
 
 fn decode_entry(bytes: &[u8]) -> Option<(Signature, Known)> {
@@ -175,7 +187,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let known = Known { digest: Digest::sha256(b"x"), has_capability: true };
-        let entries = HashMap::from([(signature(-5), known)]);
+        let entries = HashMap::from([((1, 2), (signature(-5), known))]);
         let bytes = encode(&entries);
         assert_eq!(decode(&bytes), Some(entries));
         let mut damaged = bytes.clone();

@@ -105,6 +105,7 @@ pub(crate) fn execute(inputs: &Inputs<'_>) -> Result<Layers, BuildError> {
 
 impl<'a> Execution<'a> {
     fn run_stage(&self, number: usize, stage: &Stage) {
+        let _promise = self.slots[number].promise();
         let layers = self.stage(stage);
         let layers = layers.map_err(|failure| {
             if let Some((span, cause)) = failure {

@@ -45,6 +45,16 @@ struct Planned<'a> {
     files: Option<Files<'a>>,
 }
 
+impl Planned<'_> {
+    /// What a cache is known by.
+    fn cache_id(&self) -> &str {
+        match self.mount {
+            Mount::Cache { id: Some(id), .. } => id,
+            _ => &self.target,
+        }
+    }
+}
+
 /// Files of the context or of a stage.
 struct Files<'a> {
     tree: SourceTree<'a>,
@@ -60,6 +70,8 @@ pub(super) struct Ready {
     pub mounts: Vec<step::Mount>,
     /// Variables that are in no key: secrets, and where the agent's socket is.
     pub secret_env: BTreeMap<String, Vec<u8>>,
+    /// Folders of caches by id.
+    caches: BTreeMap<String, PathBuf>,
     locks: Vec<File>,
     scratch: Vec<Scratch>,
 }
@@ -117,16 +129,17 @@ impl<'a> Mounts<'a> {
     /// Makes ready what the command will see.
     pub(super) fn prepare(self, execution: &Execution<'_>, snapshots: &Snapshots) -> Result<Ready, Cause> {
         let mut ready = Ready::default();
+        ready.lock_caches(execution, &self.list)?;
         for planned in &self.list {
             let (kind, read_only) = match planned.mount {
                 Mount::Bind { read_only, .. } => {
                     let files = planned.files.as_ref().expect("bind mounts show files");
-                    (ready.bind(execution, snapshots, files, *read_only)?, *read_only)
+                    (ready.bind(execution, snapshots, files)?, *read_only)
                 }
-                Mount::Cache { id, sharing, access, read_only, .. } => {
-                    let id = id.as_deref().unwrap_or(&planned.target);
+                Mount::Cache { access, read_only, .. } => {
+                    let folder = ready.caches[planned.cache_id()].clone();
                     let seed = planned.files.as_ref();
-                    (ready.cache(execution, snapshots, id, *sharing, *access, seed)?, *read_only)
+                    (ready.cache(execution, snapshots, &folder, *access, seed)?, *read_only)
                 }
                 Mount::Tmpfs { size_bytes, read_only, .. } => {
                     (MountKind::Tmpfs { size_bytes: *size_bytes }, *read_only)
@@ -228,38 +241,46 @@ impl Ready {
         execution: &Execution<'_>,
         snapshots: &Snapshots,
         files: &Files<'_>,
-        read_only: bool,
     ) -> Result<MountKind, Cause> {
         let (lowers, source) = files.unpacked(execution, snapshots)?;
-        let upper = if read_only { None } else { Some(self.upper(execution)?) };
+        // What is written is thrown away. A read-only mount has an upper too: overlayfs wants two directories at least.
+        let scratch = execution.inputs.store.scratch()?;
+        let upper = Some(make_upper(scratch.path(), true)?);
+        self.scratch.push(scratch);
         Ok(MountKind::Tree { root: Overlay { lowers, upper }, source })
     }
 
-    /// A place for what nobody wants to keep.
-    fn upper(&mut self, execution: &Execution<'_>) -> Result<Upper, Cause> {
-        let scratch = execution.inputs.store.scratch()?;
-        let upper = make_upper(scratch.path(), true)?;
-        self.scratch.push(scratch);
-        Ok(upper)
+    /// Locks what the mounts share with others: each once, and in one order everywhere, so that no two steps wait for each
+    /// other.
+    fn lock_caches(&mut self, execution: &Execution<'_>, list: &[Planned<'_>]) -> Result<(), Cause> {
+        let mut wanted = BTreeMap::new();
+        for planned in list {
+            if let Mount::Cache { sharing, .. } = planned.mount {
+                wanted.entry(planned.cache_id().to_owned()).or_insert(*sharing);
+            }
+        }
+        for (id, sharing) in wanted {
+            let folder = self.lock_cache(execution, &id, sharing)?;
+            self.caches.insert(id, folder);
+        }
+        Ok(())
     }
 
     fn cache(
-        &mut self,
+        &self,
         execution: &Execution<'_>,
         snapshots: &Snapshots,
-        id: &str,
-        sharing: Sharing,
+        folder: &Path,
         access: Access,
         seed: Option<&Files<'_>>,
     ) -> Result<MountKind, Cause> {
-        let folder = self.lock_cache(execution, id, sharing)?;
         let Some(seed) = seed else {
             let data = folder.join("data");
             make_folder(&data, access)?;
             return Ok(MountKind::Directory(data));
         };
         let (lowers, source) = seed.unpacked(execution, snapshots)?;
-        Ok(MountKind::Tree { root: Overlay { lowers, upper: Some(make_upper(&folder, false)?) }, source })
+        Ok(MountKind::Tree { root: Overlay { lowers, upper: Some(make_upper(folder, false)?) }, source })
     }
 
     /// The folder of a cache, locked as its sharing asks for.

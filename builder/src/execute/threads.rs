@@ -21,10 +21,27 @@ impl<T> Slot<T> {
         self.arrived.notify_all();
     }
 
+    /// Promises a result: none, if nothing else was filled in when this is dropped, by a panic perhaps.
+    pub(super) fn promise(&self) -> Promise<'_, T> {
+        Promise(self)
+    }
+
     pub(super) fn wait(&self) -> Option<Arc<T>> {
         let result = lock(&self.result);
         let result = self.arrived.wait_while(result, |result| result.is_none());
         result.unwrap_or_else(PoisonError::into_inner).clone().flatten()
+    }
+}
+
+/// Keeps those who wait for a result from waiting for ever.
+#[derive(Debug)]
+pub(super) struct Promise<'a, T>(&'a Slot<T>);
+
+impl<T> Drop for Promise<'_, T> {
+    fn drop(&mut self) {
+        if lock(&self.0.result).is_none() {
+            self.0.fill(None);
+        }
     }
 }
 
