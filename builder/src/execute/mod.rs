@@ -124,7 +124,7 @@ impl<'a> Execution<'a> {
                 let config = &image.as_ref().expect("needed images were found").config;
                 if let Some(name) = &stage.from_name {
                     let vertex = self.inputs.progress.start(name);
-                    self.inputs.progress.cached(vertex);
+                    self.inputs.progress.finish(vertex);
                 }
                 Layers { diff_ids: config.rootfs.diff_ids.clone(), created: Vec::new() }
             }

@@ -28,20 +28,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     report.faults.iter().for_each(|fault| output::line(format!("fault: {fault}")));
     if !args.quiet {
         report.notes.iter().for_each(|note| output::line(format!("note: {note}")));
-        let verdict = match report.faults.len() {
+        let verdict = match report.faults.len() as u64 {
             0 => "sound".to_owned(),
-            1 => "1 fault".to_owned(),
-            n => format!("{n} faults"),
+            n => counted(n, "fault", "faults"),
         };
         output::line(format!(
-            "{}: {} blobs ({}), {} images, {} repositories, {} tags: {verdict}",
+            "{}: {} ({}), {}, {}, {}: {verdict}",
             store.root().display(),
-            report.blobs,
+            counted(report.blobs, "blob", "blobs"),
             output::size(report.size_bytes),
-            report.images,
-            report.repositories,
-            report.tags,
+            counted(report.images, "image", "images"),
+            counted(report.repositories, "served repository", "served repositories"),
+            counted(report.tags, "tag", "tags"),
         ));
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(report::FAILED) })
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
