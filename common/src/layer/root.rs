@@ -270,6 +270,10 @@ impl Root {
                 self.add(Node { entry: Source::Table(at), layer: Some(layer), children })
             }
         };
+        if there.is_some_and(|there| there != node) {
+            // It may have been a link on the way to the folder.
+            *last = None;
+        }
         self.link(folder, entry.name(), Link { node, layer });
         Ok(())
     }
