@@ -330,8 +330,10 @@ impl<'fd> Applier<'fd> {
             return Err(missing());
         };
         if join(&at, name) == place.path {
-            // Another name of itself, which is there or never was.
-            return if place.exists().map_err(io(&header.path))? { Ok(()) } else { Err(missing()) };
+            // Another name of itself, through a symlink.
+            let there = place.exists().map_err(io(&header.path))?;
+            let is_file = there && !place.is_folder().map_err(io(&header.path))?;
+            return if is_file { Ok(()) } else { Err(missing()) };
         }
         let from =
             beneath::open(self.root, &at, OFlags::PATH | OFlags::DIRECTORY).map_err(io(&header.path))?;

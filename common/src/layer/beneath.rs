@@ -8,12 +8,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, lgetxattr, llistxattr, lremovexattr, lsetxattr,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, lgetxattr, llistxattr, lremovexattr, lsetxattr,
     openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
 use super::index::{Time, split_last};
+use crate::store;
 
 /// What opens a folder to list or change it.
 pub(crate) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
@@ -147,14 +148,7 @@ pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// What is in a folder, sorted by the bytes of the names.
 pub(crate) fn names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
+    let mut names = store::folder_names(folder)?;
     names.sort_unstable();
     Ok(names)
 }

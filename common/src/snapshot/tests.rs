@@ -11,6 +11,7 @@ use crate::layer::{Entry, Header, Kind};
 
 mod foreign;
 mod processes;
+mod views;
 
 /// A store in a folder of its own.
 struct World {

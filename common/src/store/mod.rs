@@ -93,6 +93,7 @@ pub use ingest::Ingest;
 pub use lease::Lease;
 pub use paths::Paths;
 pub use reach::Reach;
+pub(crate) use remove::folder_names;
 pub use remove::remove_tree;
 pub use repository::{Expect, LocalRepository, ManifestLink, Repository, ServedRepository};
 pub use scratch::Scratch;

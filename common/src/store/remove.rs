@@ -69,14 +69,15 @@ fn remove_file_or_enter(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Resu
         }
         opened => opened,
     }?;
-    let left = names(&opened)?;
+    let left = folder_names(opened.as_fd())?;
     if !left.is_empty() && accessat(&opened, ".", Access::WRITE_OK, AtFlags::EACCESS).is_err() {
         chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
     }
     Ok(Some((opened, Level { name: name.to_vec(), left })))
 }
 
-fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+/// What is in a folder, in no order.
+pub(crate) fn folder_names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -111,6 +112,6 @@ mod tests {
         drop(folder);
         remove_tree(&top, name.as_bytes()).unwrap();
         remove_tree(&top, name.as_bytes()).unwrap();
-        assert_eq!(names(&top).unwrap().len(), 0);
+        assert_eq!(folder_names(top.as_fd()).unwrap().len(), 0);
     }
 }
