@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = tests![
     the_container_dies_with_its_caller,
     background_processes_die_with_the_first,
     signals_reach_the_command,
+    kills_at_any_moment_leave_nothing,
 ];
 
 fn input_is_passed_on_up_to_its_end(world: &World) {
@@ -175,14 +176,19 @@ pub(crate) fn victim(world_path: &str, script: &str) {
     std::process::exit(status.unwrap().code);
 }
 
-fn start_victim(world: &World, script: &str) -> std::process::Child {
-    let path = world.path("victim.json");
-    fs::write(&path, serde_json::to_vec(&world.spec("a", &[])).unwrap()).unwrap();
-    let mut child = std::process::Command::new("/proc/self/exe")
+fn spawn_victim(world: &World, id: &str, script: &str) -> std::process::Child {
+    let path = world.path(&format!("{id}.json"));
+    fs::write(&path, serde_json::to_vec(&world.spec(id, &[])).unwrap()).unwrap();
+    std::process::Command::new("/proc/self/exe")
         .args(["victim", path.to_str().unwrap(), script])
         .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+fn start_victim(world: &World, script: &str) -> std::process::Child {
+    let mut child = spawn_victim(world, "a", script);
     let mut up = [0; 3];
     child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
     assert_eq!(&up, b"up\n");
@@ -218,4 +224,21 @@ fn signals_reach_the_command(world: &World) {
     let mut victim = start_victim(world, script);
     rustix::process::kill_process(child_named(victim.id(), "__init"), Signal::TERM).unwrap();
     assert_eq!(victim.wait().unwrap().code(), Some(5));
+}
+
+fn kills_at_any_moment_leave_nothing(world: &World) {
+    for moment in 0..60 {
+        let mut victim = spawn_victim(world, &format!("v{moment}"), "sleep 1000");
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(moment) {
+            thread::yield_now();
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+    }
+    check_released(world);
+    // Whoever makes the next group removes those of the dead.
+    check(&world.spec("next", &["true"]), "");
+    let left = (0..60).filter(|moment| groups(&world.spec(&format!("v{moment}"), &[]).id) > 0).count();
+    assert_eq!(left, 0);
 }
