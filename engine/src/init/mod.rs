@@ -25,7 +25,7 @@ use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-use self::mounts::Workspace;
+use self::mounts::{Prepared, Workspace};
 use self::payload::{Payload, Plan};
 use self::root::{Leaf, Root};
 use crate::cgroups::{self, Group};
@@ -115,19 +115,31 @@ impl World {
         }
 
         let prepared = mounts::prepare(&spec.mounts)?;
-        let mounting_root = "mount the root file system";
         let mount = mounts::open_root(&spec.root)?;
         let group = cgroups::make_group(&spec.id);
-        let workspace = Workspace::make(&mount).map_err(Failure::os(Step::Root, mounting_root))?;
+        match Self::furnish(spec, &mount, prepared) {
+            Ok(world) => Ok(World { group, ..world }),
+            Err(failure) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Mounts the root at its place and all other things in it.
+    fn furnish(spec: &RunSpec, mount: &OwnedFd, prepared: Vec<Prepared<'_>>) -> Result<Self, Failure> {
+        let mounting_root = "mount the root file system";
+        let workspace = Workspace::make(mount).map_err(Failure::os(Step::Root, mounting_root))?;
         let root = Root::open(&workspace.root).map_err(Failure::os(Step::Root, mounting_root))?;
         let bare_root = workspace.bare_root().map_err(Failure::os(Step::Root, mounting_root))?;
-
         let identity = identify(spec, &root)?;
         let mut stubs = Vec::new();
         workspace.make_mount_points(&root, &mut stubs)?;
         let late_mounts = workspace.attach(&root, prepared, &mut stubs)?;
         make_working_dir(spec, &root)?;
-        Ok(World { workspace, bare_root, identity, late_mounts, stubs, group })
+        Ok(World { workspace, bare_root, identity, late_mounts, stubs, group: None })
     }
 
     /// Creates the container, starts it and waits for its end. Gives its exit code.

@@ -90,8 +90,10 @@ fn nothing_is_left_after_the_end(world: &World) {
     let spec = world.spec("a", &["sh", "-c", "sleep 1000 & true"]);
     run(&spec).status.unwrap();
     run(&world.spec("b", &["nosuch"])).status.unwrap_err();
+    let nobody = engine::RunSpec { user: "nobody".to_owned(), ..world.spec("c", &["true"]) };
+    run(&nobody).status.unwrap_err();
     assert_eq!((mounts(), descriptors()), before);
-    assert_eq!(groups(&spec.id), 0);
+    assert_eq!((groups(&spec.id), groups(&nobody.id)), (0, 0));
     assert_eq!(held(world), 0, "a process is left");
 }
 
