@@ -8,8 +8,9 @@ use crate::copy::mode::Chmod;
 use crate::dockerfile::{self, Expander, Kind, Run, Script, Span, SyntaxError, Transfer, history};
 use crate::error::{BuildError, Cause};
 use crate::image::Draft;
-use crate::plan::{Command, Planner, StepNames};
+use crate::plan::{Command, Planner};
 use crate::step::Network;
+use crate::step_names::StepNames;
 use crate::steps::{Action, CopySource, CopyStep, RunStep, Step};
 use crate::tree;
 

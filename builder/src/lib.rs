@@ -31,6 +31,7 @@ mod plan;
 mod progress;
 mod request;
 mod step;
+mod step_names;
 mod steps;
 mod tree;
 mod variables;

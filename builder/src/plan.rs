@@ -17,6 +17,7 @@ use crate::dockerfile::{self, Dockerfile, Expander, Instruction, Kind, Span};
 use crate::error::{BuildError, Cause, InstructionError};
 use crate::evaluate::Evaluation;
 use crate::image::Draft;
+use crate::step_names::StepNames;
 use crate::steps::Step;
 use crate::variables::{self, Variables};
 
@@ -130,7 +131,7 @@ pub(crate) struct Command {
 impl State {
     fn into_stage(self) -> Stage {
         let from_name = match &self.base {
-            Base::Image { name, .. } => Some(StepNames::new(&self, &self.commands).base(name)),
+            Base::Image { name, .. } => Some(StepNames::new(&self.label, true, &self.commands).base(name)),
             _ => None,
         };
         Stage {
@@ -454,56 +455,12 @@ impl<'a> Planner<'a> {
             }
         };
         let commands = state.commands.clone();
-        let evaluation = Evaluation::new(self, number, draft.1, StepNames::new(state, &commands));
+        let has_image = matches!(state.base, Base::Image { .. });
+        let names = StepNames::new(&state.label, has_image, &commands);
+        let evaluation = Evaluation::new(self, number, draft.1, names);
         let (draft_after, steps) = evaluation.run(&commands)?;
         let state = &mut self.states[number];
         (state.platform, state.draft, state.steps) = (draft.0, Some(draft_after), steps);
         Ok(())
     }
-}
-
-/// Counts the steps of one stage for progress: `[build 2/3] `.
-pub(crate) struct StepNames {
-    label: String,
-    done: usize,
-    total: usize,
-}
-
-impl StepNames {
-    fn new(state: &State, commands: &[Command]) -> Self {
-        let makes_step = |command: &&Command| {
-            command.is_trigger
-                || matches!(
-                    command.instruction.kind,
-                    Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Workdir(_)
-                )
-        };
-        let from_image = usize::from(matches!(state.base, Base::Image { .. }));
-        StepNames {
-            label: state.label.clone(),
-            done: from_image,
-            total: from_image + commands.iter().filter(makes_step).count(),
-        }
-    }
-
-    fn base(&self, name: &str) -> String {
-        format!("{}FROM {name}", prefix(&self.label, 1, self.total))
-    }
-
-    pub(crate) fn next(&mut self, text: &str, is_trigger: bool) -> String {
-        self.done += 1;
-        let text = match text.split_once(' ') {
-            Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
-            None => text.to_uppercase(),
-        };
-        let onbuild = if is_trigger { "ONBUILD " } else { "" };
-        format!("{}{onbuild}{text}", prefix(&self.label, self.done, self.total))
-    }
-}
-
-/// `[build 2/3] `, as BuildKit counts.
-fn prefix(label: &str, number: usize, total: usize) -> String {
-    let width = total.max(1).ilog10() as usize + 1;
-    let space = if label.is_empty() { "" } else { " " };
-    format!("[{label}{space}{number:>width$}/{total}] ")
 }

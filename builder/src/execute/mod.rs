@@ -157,6 +157,8 @@ impl<'a> Execution<'a> {
                 Ok(outcome)
             }
             Err(cause) => {
+                // What a killed command says is not the news.
+                let cause = if self.is_given_up() { Cause::Cancelled } else { cause };
                 self.inputs.progress.fail(vertex, &chain(&cause));
                 Err(Some((step.span, cause)))
             }
