@@ -420,18 +420,22 @@ impl Item {
     }
 }
 
-/// Of the new names of one file, the first brings the bytes and the others lead to it. A name that is as it was stays in
-/// the layer below, so a new link to an old file becomes a copy, as BuildKit makes it.
+/// Of the names of one file, the first brings the bytes and the others lead to it.
 fn join_links(found: &mut [Item]) {
     let mut groups: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    for (at, item) in found.iter().enumerate().filter(|(_, item)| item.fate == Fate::Change) {
+    for (at, item) in found.iter().enumerate().filter(|(_, item)| item.fate != Fate::Drop) {
         if let Some(link) = item.link {
             groups.entry(link).or_default().push(at);
         }
     }
     for group in groups.into_values() {
+        if group.iter().all(|at| found[*at].fate == Fate::Same) {
+            continue;
+        }
         let target = found[group[0]].header.path.clone();
+        found[group[0]].fate = Fate::Change;
         for at in &group[1..] {
+            found[*at].fate = Fate::Change;
             found[*at].header.kind = Kind::Hardlink { target: target.clone() };
         }
     }

@@ -271,7 +271,7 @@ fn types_change() {
 }
 
 #[test]
-fn new_names_of_a_file_are_in_the_layer_and_old_ones_are_not() {
+fn all_names_of_a_changed_file_are_in_the_layer() {
     check_commit(
         &[&["a=1", "d/", "d/z=9"]],
         &plain(),
@@ -280,7 +280,7 @@ fn new_names_of_a_file_are_in_the_layer_and_old_ones_are_not() {
             fs::write(root.join("d/x"), "new").unwrap();
             fs::hard_link(root.join("d/x"), root.join("y")).unwrap();
         },
-        &["d/", "d/b", "d/x", "y = d/x"],
+        &["a", "d/", "d/b = a", "d/x", "y = d/x"],
     );
 }
 
