@@ -323,12 +323,10 @@ fn form_names(store: &Store, diff_id: &Digest) -> Result<Vec<String>, LayerError
 
 /// The layer that `diff_id` is a new version of.
 pub(super) fn previous(store: &Store, diff_id: &Digest) -> Result<Option<Digest>, LayerError> {
-    let bytes = read_if_there(&store.paths().layer(diff_id).join(PREVIOUS))?.unwrap_or_default();
+    let bytes = read_if_there(&store.paths().layer_previous(diff_id))?.unwrap_or_default();
     // a hint: what cannot be read gives none
     Ok(str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok()))
 }
-
-const PREVIOUS: &str = "previous";
 
 /// Where the files of a layer are written before they get their names.
 pub(super) struct Place(Scratch);
@@ -359,7 +357,7 @@ impl Place {
         self.put("tar", &tar, &paths.layer_tar(diff_id))?;
         self.write(&index.encode(), &paths.layer_index(diff_id))?;
         if let Some(previous) = options.previous.as_ref().filter(|previous| *previous != diff_id) {
-            self.write(format!("{previous}\n").as_bytes(), &paths.layer(diff_id).join(PREVIOUS))?;
+            self.write(format!("{previous}\n").as_bytes(), &paths.layer_previous(diff_id))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! format                          "1": a newer one is refused with a hint
 //! secret                          0600: proof that a caller may read this store
 //! blobs/<alg>/<hh>/<hex>          immutable bytes, 0444: manifests, configs, layers as they travel
-//! layers/<alg>/<hh>/<hex>/        one folder per diff ID; `index`, `tar`, `as/<codec>`: see `common::layer`
+//! layers/<alg>/<hh>/<hex>/        one folder per diff ID; `index`, `tar`, `previous`, `as/<codec>`: see `common::layer`
 //! snapshots/<ids>/<alg>/<hh>/<hex>/tree   one folder per id mapping and chain ID: see `common::snapshot`
 //! images/<alg>/<hex>              one record per image, named by its config digest
 //! repos/local/<host>/<path>/      names of images on this machine  ┐ the same folders, one Rust type

@@ -62,6 +62,11 @@ impl Paths {
         self.layer(diff_id).join("tar")
     }
 
+    /// `layers/<alg>/<hh>/<hex>/previous`: the diff ID of the layer that this one is a new version of.
+    pub fn layer_previous(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join("previous")
+    }
+
     /// `layers/<alg>/<hh>/<hex>/as/`: a file for each compressed form.
     pub fn layer_forms(&self, diff_id: &Digest) -> PathBuf {
         self.layer(diff_id).join("as")
