@@ -4,7 +4,7 @@
 //! folder keeps what is in it, anything else replaces what was there; an entry below a symlink goes where the link points;
 //! a folder that no layer mentions is there with mode 0755, owner and time 0; a hard link shares the file it points to, in
 //! a lower layer too; a whiteout hides what lower layers have and never what its own layer brings. A test compares the
-//! view of random layers with what [`super::apply`] makes of them.
+//! view of random layers with what [`super::apply()`] makes of them.
 //!
 //! Paths are resolved as inside a container whose root this is: absolute targets of symlinks start at its root, and
 //! `..` at the root stays there.
