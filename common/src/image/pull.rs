@@ -11,6 +11,7 @@
 mod error;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -347,8 +348,15 @@ impl Pull<'_> {
         for (blob, ..) in wanted.iter().skip(LAYERS_AT_ONCE) {
             self.tell(blob, PullStep::Waiting);
         }
-        let imports = wanted.into_iter().map(|(blob, diff_id, state)| self.layer(blob, diff_id, state));
-        stream::iter(imports).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+        let (writing, mut ended) = mpsc::channel(1);
+        let imports = wanted
+            .into_iter()
+            .map(|(blob, diff_id, state)| self.layer(blob, diff_id, state, writing.clone()));
+        let result = stream::iter(imports).buffer_unordered(LAYERS_AT_ONCE).try_collect().await;
+        // One that fails drops the others, whose writers need a moment to let go of the store.
+        drop(writing);
+        let None = ended.recv().await;
+        result
     }
 
     fn layer_state(&self, blob: &Descriptor, diff_id: &Digest) -> Result<LayerState, PullError> {
@@ -362,7 +370,14 @@ impl Pull<'_> {
         })
     }
 
-    async fn layer(&self, blob: &Descriptor, diff_id: &Digest, state: LayerState) -> Result<(), PullError> {
+    /// `writing` is held by whoever may be writing to the store.
+    async fn layer(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        state: LayerState,
+        writing: mpsc::Sender<Infallible>,
+    ) -> Result<(), PullError> {
         let options = ImportOptions {
             blob: Some((blob.digest.clone(), blob.size)),
             diff_id: Some(diff_id.clone()),
@@ -370,8 +385,11 @@ impl Pull<'_> {
         };
         let store = self.store.clone();
         if state == LayerState::Unread {
-            let again = options.clone();
-            let reading = tokio::task::spawn_blocking(move || import_stored(&store, again));
+            let (again, writing) = (options.clone(), writing.clone());
+            let reading = tokio::task::spawn_blocking(move || {
+                let _writing = writing;
+                import_stored(&store, again)
+            });
             match joined(reading.await) {
                 Ok(()) => {
                     self.tell(blob, PullStep::Complete);
@@ -380,14 +398,22 @@ impl Pull<'_> {
                 Err(error) => tracing::warn!(%error, blob = %blob.digest, "blob in the store is of no use"),
             }
         }
-        self.download(blob, options).await
+        self.download(blob, options, writing).await
     }
 
-    async fn download(&self, blob: &Descriptor, options: ImportOptions) -> Result<(), PullError> {
+    async fn download(
+        &self,
+        blob: &Descriptor,
+        options: ImportOptions,
+        writing: mpsc::Sender<Infallible>,
+    ) -> Result<(), PullError> {
         let mut body = self.client.blob(self.repository(), blob).await?;
         let (pieces, arriving) = mpsc::channel(PIECES);
         let store = self.store.clone();
-        let writer = tokio::task::spawn_blocking(move || import(&store, options, arriving));
+        let writer = tokio::task::spawn_blocking(move || {
+            let _writing = writing;
+            import(&store, options, arriving)
+        });
         let mut received = 0;
         loop {
             match body.next().await {

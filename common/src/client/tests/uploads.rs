@@ -25,16 +25,20 @@ async fn upload(
     from: Option<&str>,
 ) -> Result<Uploaded, ClientError> {
     let from = from.map(|from| from.parse().unwrap());
-    client
-        .upload(&Upload {
-            repository: &repository(&server.host()),
-            digest: &digest_of(bytes),
-            size_bytes: bytes.len() as u64,
-            file: file_of(bytes),
-            mount_from: from.as_ref(),
-            progress: &|_| {},
-        })
-        .await
+    let repository = repository(&server.host());
+    let digest = digest_of(bytes);
+    client.upload(&Upload { mount_from: from.as_ref(), ..simple(&repository, &digest, bytes) }).await
+}
+
+fn simple<'a>(repository: &'a Repository, digest: &'a Digest, bytes: &[u8]) -> Upload<'a> {
+    Upload {
+        repository,
+        digest,
+        size_bytes: bytes.len() as u64,
+        file: file_of(bytes),
+        mount_from: None,
+        progress: &|_| {},
+    }
 }
 
 async fn serve(registry: &Registry) -> Server {
@@ -48,17 +52,9 @@ async fn a_blob_goes_in_one_put_and_its_progress_is_told() {
     let registry = Registry::default();
     let server = serve(&registry).await;
     let told = AtomicU64::new(0);
-    let digest = digest_of(&bytes);
-    let sent = client()
-        .upload(&Upload {
-            repository: &repository(&server.host()),
-            digest: &digest,
-            size_bytes: bytes.len() as u64,
-            file: file_of(&bytes),
-            mount_from: None,
-            progress: &|offset| told.store(offset, Ordering::SeqCst),
-        })
-        .await;
+    let (repository, digest) = (repository(&server.host()), digest_of(&bytes));
+    let progress = |offset| told.store(offset, Ordering::SeqCst);
+    let sent = client().upload(&Upload { progress: &progress, ..simple(&repository, &digest, &bytes) }).await;
     assert_eq!(sent.unwrap(), Uploaded::Sent);
     assert!(registry.blob("team/app", &digest).unwrap() == bytes);
     assert_eq!(told.load(Ordering::SeqCst), 700_000);
@@ -269,17 +265,8 @@ async fn an_upload_that_is_never_acknowledged_is_sent_again() {
 async fn a_digest_that_the_registry_refuses_is_an_error_at_once() {
     let registry = Registry::default();
     let server = serve(&registry).await;
-    let error = client()
-        .upload(&Upload {
-            repository: &repository(&server.host()),
-            digest: &digest_of(b"other"),
-            size_bytes: 5,
-            file: file_of(b"bytes"),
-            mount_from: None,
-            progress: &|_| {},
-        })
-        .await
-        .unwrap_err();
+    let (repository, digest) = (repository(&server.host()), digest_of(b"other"));
+    let error = client().upload(&simple(&repository, &digest, b"bytes")).await.unwrap_err();
     assert!(error.has_code(&["DIGEST_INVALID"]), "{error}");
     assert_eq!(server.lines().len(), 2);
 }
@@ -288,15 +275,9 @@ async fn a_digest_that_the_registry_refuses_is_an_error_at_once() {
 async fn a_file_of_another_length_is_not_sent_at_all() {
     let registry = Registry::default();
     let server = serve(&registry).await;
+    let (repository, digest) = (repository(&server.host()), digest_of(b"bytes"));
     let error = client()
-        .upload(&Upload {
-            repository: &repository(&server.host()),
-            digest: &digest_of(b"bytes"),
-            size_bytes: 6,
-            file: file_of(b"bytes"),
-            mount_from: None,
-            progress: &|_| {},
-        })
+        .upload(&Upload { size_bytes: 6, ..simple(&repository, &digest, b"bytes") })
         .await
         .unwrap_err();
     assert!(matches!(error, ClientError::Source { .. }), "{error}");

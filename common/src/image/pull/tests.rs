@@ -378,10 +378,15 @@ async fn a_pull_that_is_dropped_leaves_a_sound_store() {
     let server = stalling(&sample).await;
     let machine = Machine::new();
     let reference = tagged(&server.host(), "latest");
-    let (half_way, mut arrived) = mpsc::unbounded_channel();
+    let (both_reached, mut arrived) = mpsc::unbounded_channel();
+    let reached = Mutex::new((false, false));
     let tell = |event: PullEvent| {
-        if let PullEvent::Layer { step: PullStep::Downloading { received: 100_000.., .. }, .. } = event {
-            let _ = half_way.send(());
+        let PullEvent::Layer { step, .. } = event else { return };
+        let mut reached = reached.lock().unwrap();
+        reached.0 |= matches!(step, PullStep::Downloading { received: 100_000.., .. });
+        reached.1 |= step == PullStep::Complete;
+        if *reached == (true, true) {
+            let _ = both_reached.send(());
         }
     };
     let client = client_with(|options| options.stall_timeout = Duration::from_secs(60));
