@@ -2,7 +2,7 @@
 //!
 //! The tree is a descriptor of its root: an empty folder for the lowest layer, an overlay mount of all layers below
 //! for the others, or a full copy of what is below. A removal is a plain removal there; overlayfs turns it into a
-//! whiteout by itself. Nothing outside the root is reached, whatever the layer says: see [`super::beneath`].
+//! whiteout by itself. Nothing outside the root is reached, whatever the layer says: see `layer::beneath`.
 //!
 //! - A path goes through the symlinks that it meets, inside the root: `lib/x` over `lib -> /usr/lib` is the image's
 //!   `/usr/lib/x`. Its last name is never followed; what stands there is replaced, a folder by a folder excepted.

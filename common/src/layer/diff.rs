@@ -101,7 +101,7 @@ pub enum DiffError {
         folder: Vec<u8>,
     },
     /// The file system refused something.
-    #[error("cannot read `{}` for a layer", shown(path))]
+    #[error("cannot make a layer of `{}`", shown(path))]
     Io {
         /// Where.
         path: Vec<u8>,
