@@ -58,22 +58,19 @@ pub fn build(
 }
 
 fn read_dockerfile(request: &BuildRequest, progress: &Progress<'_>) -> Result<Dockerfile, BuildError> {
-    let (name, bytes) = match &request.dockerfile {
-        DockerfileSource::Text(text) => ("Dockerfile".to_owned(), Ok(text.clone())),
-        DockerfileSource::File(path) => (file_name(path), fs::read(path)),
+    let name = match &request.dockerfile {
+        DockerfileSource::Text(_) => "Dockerfile".to_owned(),
+        DockerfileSource::File(path) => file_name(path),
     };
     progress.run(&format!("[internal] load build definition from {name}"), || {
-        let bytes =
-            bytes.map_err(|source| BuildError::Dockerfile { path: dockerfile_path(request), source })?;
+        let bytes = match &request.dockerfile {
+            DockerfileSource::Text(text) => text.clone(),
+            DockerfileSource::File(path) => {
+                fs::read(path).map_err(|source| BuildError::Read { path: path.clone(), source })?
+            }
+        };
         dockerfile::parse(&name, &bytes).map_err(|errors| BuildError::Syntax(Box::new(errors)))
     })
-}
-
-fn dockerfile_path(request: &BuildRequest) -> PathBuf {
-    match &request.dockerfile {
-        DockerfileSource::File(path) => path.clone(),
-        DockerfileSource::Text(_) => PathBuf::from("-"),
-    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -104,7 +101,7 @@ fn read_ignore(
                     return Ok(IgnoreFile { name, patterns });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(BuildError::Dockerfile { path, source }),
+                Err(source) => return Err(BuildError::Read { path, source }),
             }
         }
         Ok(IgnoreFile::default())

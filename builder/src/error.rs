@@ -25,9 +25,9 @@ use crate::step::StepError;
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The Dockerfile cannot be read.
-    #[error("cannot read the Dockerfile at {}", path.display())]
-    Dockerfile {
+    /// The Dockerfile or the ignore file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
         /// Where it should be.
         path: PathBuf,
         /// What the kernel said.
