@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::image::{names, record};
+use common::image::names::{self, NameError};
+use common::image::record;
 use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::{Reference, Tag};
@@ -176,7 +177,12 @@ fn find_image(
     platform: &Platform,
 ) -> Result<(String, BaseImage), Cause> {
     let reference: Reference = name.parse()?;
-    let here = if request.pull { None } else { names::find_reference(store, &reference, platform)? };
+    let here = match names::find_reference(store, &reference, platform) {
+        _ if request.pull => None,
+        // Here for another platform only is as good as not here.
+        Err(NameError::Platform { .. }) => None,
+        found => found?,
+    };
     let id = match here {
         Some(found) => found.id,
         None => progress.run(&format!("[internal] load metadata for {reference}"), || {
