@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
@@ -11,6 +10,12 @@ use crate::commands::{
     save, serve, tag, version,
 };
 use crate::report;
+
+pub(crate) mod flags;
+mod later;
+mod usage;
+
+pub(crate) use usage::Usage;
 
 /// Build OCI images from Dockerfiles, serve a private registry and run containers, on one store and without a daemon.
 #[derive(Debug, Parser)]
@@ -159,185 +164,14 @@ impl Verb {
     }
 }
 
-/// The command line asked for help, or is wrong.
-#[derive(Debug)]
-pub(crate) enum Usage {
-    /// Print this to stdout.
-    Help(String),
-    /// Print this to stderr.
-    Wrong {
-        /// In docker's words where docker has some.
-        text: String,
-        /// Exit code.
-        code: u8,
-    },
-}
-
 /// Reads the command line of this process.
 pub(crate) fn parse() -> Result<Cli, Usage> {
     parse_from(std::env::args_os().collect())
 }
 
 fn parse_from(args: Vec<OsString>) -> Result<Cli, Usage> {
-    let matches = Cli::command().try_get_matches_from(&args);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage(&error, &args))
-}
-
-/// clap's error in docker's words.
-fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
-        _ => None,
-    };
-    let verb = verb_words(args);
-    let see = |text: String| format!("{text}\n\nRun '{verb} --help' for more information");
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Usage::Help(error.render().to_string()),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Usage::Help(error.render().to_string()),
-        ErrorKind::UnknownArgument => {
-            let flag = text(ContextKind::InvalidArg).unwrap_or_default();
-            let flag = flag.split(['=', ' ']).next().unwrap_or_default();
-            if verb.ends_with(" run") && RUN_FLAGS_TO_COME.contains(&flag) {
-                let text = format!(
-                    "gantry has no {flag} yet: containers run in the foreground, with network none or host and without limits"
-                );
-                Usage::Wrong { text, code: report::USAGE }
-            } else if flag.starts_with('-') {
-                Usage::Wrong { text: see(unknown_flag(flag)), code: report::USAGE }
-            } else {
-                Usage::Wrong {
-                    text: see(format!("'{verb}' takes fewer arguments: `{flag}` is one too many")),
-                    code: report::FAILED,
-                }
-            }
-        }
-        ErrorKind::InvalidSubcommand => {
-            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
-            if VERBS_TO_COME.contains(&word.as_str()) {
-                let text = format!("gantry: docker's command '{word}' is not here yet");
-                return Usage::Wrong { text, code: report::FAILED };
-            }
-            let meant =
-                text(ContextKind::SuggestedSubcommand).map(|meant| format!("\n\nDid you mean '{meant}'?"));
-            let text = format!("gantry: unknown command: {verb} {word}{}", meant.unwrap_or_default());
-            Usage::Wrong { text: see(text), code: report::FAILED }
-        }
-        ErrorKind::MissingRequiredArgument => {
-            let count = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::Strings(missing)) => missing.len(),
-                _ => 1,
-            };
-            let text = match count {
-                1 => format!("'{verb}' requires at least 1 argument"),
-                n => format!("'{verb}' requires {n} arguments"),
-            };
-            Usage::Wrong { text: see(text), code: report::FAILED }
-        }
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let value = text(ContextKind::InvalidValue).unwrap_or_default();
-            let flag = text(ContextKind::InvalidArg).unwrap_or_default();
-            let flag = flag.split(' ').next().unwrap_or_default();
-            let why =
-                std::error::Error::source(error).map(ToString::to_string).unwrap_or_else(|| {
-                    match error.get(ContextKind::ValidValue) {
-                        Some(ContextValue::Strings(valid)) => format!("expected one of {}", valid.join(", ")),
-                        _ => "a value is needed".to_owned(),
-                    }
-                });
-            let text = if value.is_empty() {
-                format!("flag needs an argument: {flag}")
-            } else {
-                format!("invalid argument \"{value}\" for \"{flag}\" flag: {why}")
-            };
-            Usage::Wrong { text: see(text), code: report::USAGE }
-        }
-        _ => Usage::Wrong { text: error.render().to_string(), code: report::USAGE },
-    }
-}
-
-/// docker's verbs that this program does not have so far; a user who types one has not mistyped.
-const VERBS_TO_COME: &[&str] = &[
-    "attach", "commit", "cp", "create", "diff", "events", "exec", "export", "kill", "logs", "network",
-    "pause", "port", "prune", "rename", "restart", "search", "start", "stats", "stop", "top", "unpause",
-    "update", "volume", "wait",
-];
-
-/// docker's flags of `run` that this program does not have so far.
-const RUN_FLAGS_TO_COME: &[&str] = &[
-    "-d",
-    "--detach",
-    "-p",
-    "--publish",
-    "-P",
-    "--publish-all",
-    "-m",
-    "--memory",
-    "--memory-swap",
-    "--cpus",
-    "-c",
-    "--cpu-shares",
-    "--cpuset-cpus",
-    "--restart",
-    "--link",
-    "--ip",
-    "--dns",
-    "--add-host",
-    "--tmpfs",
-    "--mount",
-    "--privileged",
-    "--cap-add",
-    "--cap-drop",
-    "--security-opt",
-    "--device",
-    "--pid",
-    "--ipc",
-    "--init",
-    "-a",
-    "--attach",
-    "--env-file",
-    "--ulimit",
-    "--shm-size",
-    "--volumes-from",
-    "--expose",
-    "--group-add",
-    "--log-driver",
-    "--log-opt",
-    "--health-cmd",
-    "--pids-limit",
-    "--blkio-weight",
-    "--device-read-bps",
-    "--device-write-iops",
-    "--runtime",
-];
-
-fn unknown_flag(flag: &str) -> String {
-    match flag.strip_prefix("--") {
-        Some(_) => format!("unknown flag: {flag}"),
-        None => {
-            let letter: String = flag.chars().skip(1).take(1).collect();
-            format!("unknown shorthand flag: '{letter}' in {flag}")
-        }
-    }
-}
-
-/// `gantry image ls` of a command line: what stands in front of the first flag or argument that is no verb.
-fn verb_words(args: &[OsString]) -> String {
-    let root = Cli::command();
-    let mut command = &root;
-    let mut words = vec!["gantry".to_owned()];
-    for word in args.iter().skip(1).filter_map(|word| word.to_str()) {
-        match command.find_subcommand(word) {
-            Some(found) => {
-                words.push(found.get_name().to_owned());
-                command = found;
-            }
-            // Global flags and their values may stand in front of the verb.
-            None if words.len() == 1 => {}
-            None => break,
-        }
-    }
-    words.join(" ")
+    let matches = flags::as_docker_reads_them(Cli::command()).try_get_matches_from(&args);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::usage(&error, &args))
 }
 
 #[cfg(test)]
@@ -375,11 +209,59 @@ mod tests {
 
     #[test]
     fn wrong_command_lines_are_dockers_errors() {
-        assert_eq!(wrong("run --no-such-flag busybox true"), ("unknown flag: --no-such-flag".into(), 125));
-        assert_eq!(wrong("nosuchcommand").1, 1);
-        assert_eq!(wrong("run").1, 1);
-        assert_eq!(wrong("images -X").0, "unknown shorthand flag: 'X' in -X");
-        assert!(wrong("run -d busybox").0.starts_with("gantry has no -d yet"));
-        assert!(wrong("exec x true").0.contains("is not here yet"));
+        for (line, text, code) in [
+            ("run --no-such-flag busybox true", "unknown flag: --no-such-flag", 125),
+            ("images -X", "unknown shorthand flag: 'X' in -X", 125),
+            ("run --detach busybox", "gantry run: docker's flag --detach is not here yet", 125),
+            ("run -p 80:80 busybox", "gantry run: docker's flag --publish is not here yet", 125),
+            ("run --name", "flag needs an argument: --name", 125),
+            ("run -ite", "flag needs an argument: 'e' in -ite", 125),
+            (
+                "run --rm=maybe busybox",
+                r#"invalid argument "maybe" for "--rm" flag: strconv.ParseBool: parsing "maybe": invalid syntax"#,
+                125,
+            ),
+            (
+                "ps -n x",
+                r#"invalid argument "x" for "-n, --last" flag: strconv.ParseInt: parsing "x": invalid syntax"#,
+                125,
+            ),
+            ("nosuchcommand", "gantry: unknown command: gantry nosuchcommand", 1),
+            ("exec x true", "gantry: docker's command 'exec' is not here yet", 1),
+            ("image nosuch", "gantry: unknown command: gantry image nosuch", 1),
+            ("help nosuch", "unknown help topic: nosuch", 1),
+            ("run", "gantry: 'gantry run' requires at least 1 argument", 1),
+            ("tag a", "gantry: 'gantry tag' requires 2 arguments", 1),
+            ("--root /x tag a", "gantry: 'gantry tag' requires 2 arguments", 1),
+            ("pull", "gantry: 'gantry pull' requires 1 argument", 1),
+            ("images a b", "gantry: 'gantry images' requires at most 1 argument", 1),
+            ("version x", "gantry: 'gantry version' accepts no arguments", 1),
+            ("import", "gantry: 'gantry import' requires at least 1 argument", 1),
+        ] {
+            assert_eq!(wrong(line), (text.to_owned(), code), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_are_read_as_docker_reads_them() {
+        for line in [
+            "run --rm=true --tty=false -itw /x -e -e --name -x busybox",
+            "run --rm --rm=false --rm -itw=/x -i=1 --name=-x busybox",
+            "ps -aq -n -1 --no-trunc=false --latest=F",
+            "history --human=false -q=false busybox",
+            "pull --disable-content-trust=false -q busybox",
+            "import -c -x - name",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        }
+    }
+
+    #[test]
+    fn help_of_every_verb_is_a_line_a_flag() {
+        for line in ["help run", "run --help", "image ls -h", "help image ls", "", "container"] {
+            let Err(Usage::Help(text)) = parse(line) else { panic!("{line}") };
+            assert!(text.contains("Usage: gantry"), "{text}");
+            assert!(!text.contains("--rm["), "{text}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
     /// Password; other users of this machine can see it, so `--password-stdin` is better
-    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    #[arg(short, long, value_name = "PASSWORD")]
     password: Option<String>,
     /// Read the password from stdin
     #[arg(long)]
@@ -30,6 +30,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    if args.password.is_some() && args.password_stdin {
+        return Err(verbatim("conflicting options: cannot specify both --password and --password-stdin"));
+    }
     let server = args.server.as_deref().map_or(DEFAULT_HOST, bare_host).to_owned();
     let username = match &args.username {
         Some(name) => name.clone(),

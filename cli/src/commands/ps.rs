@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::filter::{self, Filter};
+use crate::args::flags;
 use crate::context::Context;
 use crate::output::{self, Columns};
 
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     format: Option<String>,
     /// The newest N, whatever their state
-    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, hide_default_value = true, value_parser = flags::integer)]
     last: i64,
     /// The newest, whatever its state
     #[arg(short, long)]

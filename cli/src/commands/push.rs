@@ -28,7 +28,7 @@ pub(crate) struct Args {
     quiet: bool,
     /// Accepted and without effect, as with docker unless content trust is switched on
     #[arg(long, hide = true)]
-    disable_content_trust: Option<bool>,
+    disable_content_trust: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
