@@ -158,7 +158,7 @@ fn formats_and_filters_of_the_list() {
     assert_eq!(list(&["-q", "--filter", "dangling=true"]), "");
     assert_eq!(list(&["-q", "--filter", "reference=team/*"]).lines().count(), 1);
     assert_eq!(list(&["-qa"]).lines().count(), 2);
-    world.gantry(["images", "--filter", "nosuch=1"]).fails(1).says("invalid filter 'nosuch'");
+    world.gantry(["images", "--filter", "nosuch=1"]).fails(1).says("Invalid filter 'nosuch'");
     world.gantry(["images", "--format", "{{.Nope"]).fails(1).says("template parsing error");
     world.close();
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::report::verbatim;
+use crate::report::{self, verbatim, verbatim_with_code};
 
 /// One filter; those of one name are alternatives, those of different names must all hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,23 +20,27 @@ pub(super) fn parse(texts: &[String], known: &[&str]) -> Result<Vec<Filter>> {
 
 fn parse_one(text: &str, known: &[&str]) -> Result<Filter> {
     let Some((name, value)) = text.split_once('=') else {
-        return Err(verbatim(format!(
-            "invalid argument \"{text}\" for \"-f, --filter\" flag: invalid filter '{text}'"
-        )));
+        let text = format!(
+            "invalid argument \"{text}\" for \"-f, --filter\" flag: bad format of filter (expected name=value)"
+        );
+        return Err(verbatim_with_code(text, report::USAGE));
     };
     let name = name.trim().to_ascii_lowercase();
     if !known.contains(&name.as_str()) {
-        return Err(verbatim(format!("Error: invalid filter '{name}'")));
+        return Err(verbatim(format!("Error: Invalid filter '{name}'")));
     }
     Ok(Filter { name, value: value.trim().to_owned() })
 }
 
-/// Whether something passes: for each name that is asked for, one of its values must match.
+/// Whether something passes: for each name that is asked for, one of its values must match, of labels all.
 pub(super) fn all(filters: &[Filter], mut matches: impl FnMut(&Filter) -> bool) -> bool {
     let mut names: Vec<&str> = filters.iter().map(|filter| filter.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    names.iter().all(|name| filters.iter().filter(|filter| filter.name == *name).any(&mut matches))
+    names.iter().all(|name| {
+        let mut values = filters.iter().filter(|filter| filter.name == *name);
+        if *name == "label" { values.all(&mut matches) } else { values.any(&mut matches) }
+    })
 }
 
 /// `*`, `?` and `[…]` of shell patterns; `*` does not go over a `/`.
@@ -76,10 +80,12 @@ mod tests {
     #[test]
     fn filters_of_one_name_are_alternatives() {
         let filters =
-            parse(&["label=a".into(), "label=b".into(), "dangling=true".into()], &["label", "dangling"])
+            parse(&["name=a".into(), "name=b".into(), "dangling=true".into()], &["name", "dangling"])
                 .unwrap();
         assert!(all(&filters, |filter| filter.value == "b" || filter.name == "dangling"));
-        assert!(!all(&filters, |filter| filter.name == "label"));
+        assert!(!all(&filters, |filter| filter.name == "name"));
+        let labels = parse(&["label=a".into(), "label=b".into()], &["label"]).unwrap();
+        assert!(!all(&labels, |filter| filter.value == "b"));
         assert!(parse(&["x=1".into()], &["label"]).is_err());
         assert!(parse(&["label".into()], &["label"]).is_err());
     }

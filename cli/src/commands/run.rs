@@ -13,18 +13,21 @@ use common::reference::Reference;
 use common::snapshot::Snapshots;
 use common::store::Store;
 use engine::containers::{self, Config, Container, Containers};
-use engine::{Attachment, Mount, Network, Source, Stream, WindowSize};
+use engine::{Attachment, Mount, Network, Stream, WindowSize};
 
 use super::pull;
 use crate::context::Context;
 use crate::output;
 use crate::report::{verbatim, verbatim_with_code};
 
+mod environment;
+mod volume;
+
 /// Run a command in a new container
 ///
-/// The container runs in the foreground, with docker's default capabilities and seccomp profile. Its exit code is the
-/// command's; 125 means that gantry failed, 126 that the command cannot be executed, 127 that it was not found, 128+n that
-/// signal n ended it.
+/// The container runs in the foreground, with docker's default capabilities and seccomp profile.
+/// Its exit code is the command's; 125 means that gantry failed, 126 that the command cannot be
+/// executed, 127 that it was not found, 128+n that signal n ended it.
 ///
 /// Examples:
 ///   gantry run --rm -it debian bash
@@ -49,6 +52,12 @@ pub(crate) struct Args {
     /// Set an environment variable; without a value it is taken from the environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Read environment variables from a file, a line each
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Show only these streams: `stdin`, `stdout`, `stderr`
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
     /// Where the command starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -95,7 +104,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Err(verbatim_with_code("the input device is not a TTY", 1));
     }
     let network = network(args)?;
-    let mounts = args.volume.iter().map(|volume| bind(volume)).collect::<Result<Vec<_>>>()?;
+    let streams = Streams::new(args)?;
+    let env = environment::given(&args.env_file, &args.env)?;
+    let mounts = volume::binds(&args.volume)?;
     if let Some(file) = args.cidfile.as_ref().filter(|file| file.exists()) {
         let file = file.display();
         let text =
@@ -105,7 +116,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let id = image(args, context, &store)?;
     let image = names::config(&store, &id)?;
-    let config = config(args, &id, &image, network, mounts)?;
+    let config = config(args, &id, &image, network, mounts, env)?;
     // Unpacked before the container exists: a layer that cannot be unpacked leaves none behind.
     let lowers = Snapshots::new(&store).ensure(&image.rootfs.diff_ids)?.lowers;
     let containers = Containers::new(store.paths().containers());
@@ -115,20 +126,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     if args.network.is_none() {
         output::note(
-            "gantry: there are no bridge networks yet, so this container has no network; use --network host for the host's",
+            "WARNING: there are no bridge networks yet, so this container has no network; --network host gives it the host's",
         );
     }
-    start(args, &containers, container, lowers)
+    start(args, streams, &containers, container, lowers)
 }
 
 /// Runs the container to its end.
 fn start(
     args: &Args,
+    streams: Streams,
     containers: &Containers,
     mut container: Container,
     lowers: Vec<PathBuf>,
 ) -> Result<ExitCode> {
-    let stdin = if args.interactive { Some(duplicate(io::stdin())?) } else { None };
+    let stdin = if args.interactive && streams.stdin { Some(duplicate(io::stdin())?) } else { None };
     let terminal = if args.tty && io::stdin().is_terminal() { Some(duplicate(io::stdin())?) } else { None };
     let size = match &terminal {
         Some(terminal) => engine::window_size(terminal.as_fd()).unwrap_or(WindowSize { rows: 0, columns: 0 }),
@@ -137,8 +149,11 @@ fn start(
     let attachment = Attachment {
         stdin,
         output: &mut |stream, bytes| match stream {
-            Stream::Stdout => io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush()),
-            Stream::Stderr => io::stderr().lock().write_all(bytes),
+            Stream::Stdout if streams.stdout => {
+                io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush())
+            }
+            Stream::Stderr if streams.stderr => io::stderr().lock().write_all(bytes),
+            _ => Ok(()),
         },
         terminal,
         forward_signals: true,
@@ -155,6 +170,34 @@ fn start(
             let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
             Err(verbatim_with_code(format!("gantry: {}", chain(&error)), code))
         }
+    }
+}
+
+/// Which streams of the command are ours: all, unless `--attach` chooses.
+#[derive(Debug, Clone, Copy)]
+struct Streams {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Streams {
+    fn new(args: &Args) -> Result<Self> {
+        let all = args.attach.is_empty();
+        let mut streams = Streams { stdin: all, stdout: all, stderr: all };
+        for name in &args.attach {
+            match name.to_ascii_lowercase().as_str() {
+                "stdin" => streams.stdin = true,
+                "stdout" => streams.stdout = true,
+                "stderr" => streams.stderr = true,
+                _ => {
+                    return Err(verbatim(format!(
+                        "invalid argument \"{name}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                    )));
+                }
+            }
+        }
+        Ok(streams)
     }
 }
 
@@ -200,6 +243,7 @@ fn config(
     image: &ImageConfig,
     network: Network,
     mounts: Vec<Mount>,
+    env: Vec<String>,
 ) -> Result<Config> {
     let entrypoint = args.entrypoint.as_ref().map(|entrypoint| vec![entrypoint.clone()]);
     let words = engine::command(&image.config, entrypoint.as_deref(), &args.command)
@@ -216,7 +260,7 @@ fn config(
         image: Some(id.clone()),
         image_name: args.image.clone(),
         args: words,
-        env: environment(&image.config.env, &args.env),
+        env: environment::merged(env, &image.config.env),
         working_dir: working_dir(args, image)?,
         user: args.user.clone().unwrap_or_else(|| image.config.user.clone()),
         hostname: args.hostname.clone().unwrap_or_default(),
@@ -240,25 +284,6 @@ fn working_dir(args: &Args, image: &ImageConfig) -> Result<String> {
     }
 }
 
-/// The image's variables, then the user's; a later one replaces an earlier one where that stood, as with docker. A name
-/// without a value is taken from our environment, and left out where that has none.
-fn environment(image: &[String], user: &[String]) -> Vec<String> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut merged = image.to_vec();
-    for entry in user {
-        let full = match entry.contains('=') {
-            true => Some(entry.clone()),
-            false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
-        };
-        match (merged.iter_mut().find(|other| name(other) == name(entry)), full) {
-            (Some(place), Some(full)) => *place = full,
-            (None, Some(full)) => merged.push(full),
-            (_, None) => {}
-        }
-    }
-    merged
-}
-
 fn network(args: &Args) -> Result<Network> {
     match args.network.as_deref() {
         None | Some("none") => Ok(Network::None),
@@ -270,88 +295,5 @@ fn network(args: &Args) -> Result<Network> {
             "gantry: networks of other containers cannot be joined yet; use --network host or none",
         )),
         Some(other) => Err(verbatim(format!("gantry: network {other} not found"))),
-    }
-}
-
-/// `-v HOST:CONTAINER[:OPTIONS]`
-fn bind(volume: &str) -> Result<Mount> {
-    let invalid = || verbatim(format!("gantry: invalid volume specification: '{volume}'"));
-    let mut parts = volume.split(':');
-    let (source, destination) = match (parts.next(), parts.next()) {
-        (Some(source), Some(destination)) if !source.is_empty() && !destination.is_empty() => {
-            (source, destination)
-        }
-        (Some(_), None) => {
-            return Err(verbatim(format!("gantry: anonymous volumes ('{volume}') are not supported yet")));
-        }
-        _ => return Err(invalid()),
-    };
-    let options = parts.next().unwrap_or_default();
-    if parts.next().is_some() {
-        return Err(invalid());
-    }
-    let mut read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            // Relabelling is for SELinux alone; the propagation of a private mount is the default.
-            "rw" | "z" | "Z" | "rprivate" | "private" | "cached" | "delegated" | "consistent" => {}
-            _ => return Err(verbatim(format!("gantry: invalid mode: {options}"))),
-        }
-    }
-    if !Path::new(destination).is_absolute() {
-        let text = format!(
-            "gantry: invalid volume specification: '{volume}': invalid mount config for type \"bind\": \
-                            invalid mount path: '{destination}' mount path must be absolute"
-        );
-        return Err(verbatim(text));
-    }
-    let source = host_folder(source)?;
-    Ok(Mount { source: Source::Bind(source), destination: PathBuf::from(destination), read_only })
-}
-
-/// A path of the host; a folder that is not there is made, as docker does.
-fn host_folder(source: &str) -> Result<PathBuf> {
-    if source.starts_with("./") || source.starts_with("../") || source == "." || source == ".." {
-        return std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"));
-    }
-    let path = PathBuf::from(source);
-    if !path.is_absolute() {
-        return Err(verbatim(format!(
-            "gantry: named volumes ('{source}') are not supported yet; use an absolute path"
-        )));
-    }
-    if !path.exists() {
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    }
-    Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_of_the_user_replace_those_of_the_image_in_their_place() {
-        let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let merged =
-            environment(&strings(&["A=1", "B=2"]), &strings(&["A=x", "C=3", "SURELY_NOT_SET_ANYWHERE"]));
-        assert_eq!(merged, strings(&["A=x", "B=2", "C=3"]));
-    }
-
-    #[test]
-    fn volumes_that_are_no_binds_are_refused_with_the_reason() {
-        for (volume, text) in [
-            ("name:/p", "named volumes"),
-            ("/p", "anonymous volumes"),
-            ("/tmp:rel", "must be absolute"),
-            ("/tmp:/p:nope", "invalid mode"),
-            ("/tmp:/p:ro:x", "invalid volume specification"),
-            (":/p", "invalid volume specification"),
-        ] {
-            let error = bind(volume).unwrap_err().to_string();
-            assert!(error.contains(text), "{volume}: {error}");
-        }
-        assert!(bind("/tmp:/p:ro,z").unwrap().read_only);
     }
 }

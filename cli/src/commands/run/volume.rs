@@ -1,0 +1,119 @@
+//! `--volume`: folders and files of the host that the container sees.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use engine::{Mount, Source};
+
+use crate::report::verbatim;
+
+/// All of them; two at one place are refused.
+pub(super) fn binds(volumes: &[String]) -> Result<Vec<Mount>> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for volume in volumes {
+        let mount = bind(volume)?;
+        if mounts.iter().any(|other| other.destination == mount.destination) {
+            let at = mount.destination.display();
+            return Err(verbatim(format!("gantry: Duplicate mount point: {at}")));
+        }
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+/// `-v HOST:CONTAINER[:OPTIONS]`
+fn bind(volume: &str) -> Result<Mount> {
+    let invalid = || verbatim(format!("gantry: invalid volume specification: '{volume}'"));
+    let mut parts = volume.split(':');
+    let (source, destination) = match (parts.next(), parts.next()) {
+        (Some(source), Some(destination)) if !source.is_empty() && !destination.is_empty() => {
+            (source, destination)
+        }
+        (Some(_), None) => {
+            return Err(verbatim(format!("gantry: anonymous volumes ('{volume}') are not supported yet")));
+        }
+        _ => return Err(invalid()),
+    };
+    let options = parts.next().unwrap_or_default();
+    if parts.next().is_some() {
+        return Err(invalid());
+    }
+    let mut read_only = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            // Relabelling is for SELinux alone; the propagation of a private mount is the default.
+            "rw" | "z" | "Z" | "rprivate" | "private" | "cached" | "delegated" | "consistent" => {}
+            _ => return Err(verbatim(format!("gantry: invalid mode: {options}"))),
+        }
+    }
+    let wrong = match Path::new(destination) {
+        path if !path.is_absolute() => {
+            Some(format!("invalid mount path: '{destination}' mount path must be absolute"))
+        }
+        path if path == Path::new("/") => Some("invalid specification: destination can't be '/'".to_owned()),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        let config = "invalid mount config for type \"bind\"";
+        return Err(verbatim(format!("gantry: invalid volume specification: '{volume}': {config}: {wrong}")));
+    }
+    let source = host_folder(source)?;
+    Ok(Mount { source: Source::Bind(source), destination: PathBuf::from(destination), read_only })
+}
+
+/// A path of the host; a folder that is not there is made, as docker does.
+fn host_folder(source: &str) -> Result<PathBuf> {
+    if source.starts_with("./") || source.starts_with("../") || source == "." || source == ".." {
+        return std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"));
+    }
+    let path = PathBuf::from(source);
+    if !path.is_absolute() {
+        check_name(source)?;
+        return Err(verbatim(format!(
+            "gantry: named volumes ('{source}') are not supported yet; use an absolute path"
+        )));
+    }
+    if !path.exists() {
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+/// A volume's name as docker allows it, or its words for another one.
+fn check_name(name: &str) -> Result<()> {
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if first && name.len() > 1 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+        return Ok(());
+    }
+    Err(verbatim(format!(
+        "gantry: create {name}: \"{name}\" includes invalid characters for a local volume name, \
+         only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_that_are_no_binds_are_refused_with_the_reason() {
+        for (volume, text) in [
+            ("name:/p", "named volumes"),
+            ("/p", "anonymous volumes"),
+            ("/tmp:rel", "must be absolute"),
+            ("/tmp:/p:nope", "invalid mode"),
+            ("/tmp:/p:ro:x", "invalid volume specification"),
+            (":/p", "invalid volume specification"),
+            ("/tmp:/", "destination can't be '/'"),
+            ("a&b:/p", "includes invalid characters for a local volume name"),
+        ] {
+            let error = bind(volume).unwrap_err().to_string();
+            assert!(error.contains(text), "{volume}: {error}");
+        }
+        assert!(bind("/tmp:/p:ro,z").unwrap().read_only);
+        let twice = binds(&["/tmp:/p".into(), "/etc:/p".into()]).unwrap_err();
+        assert_eq!(twice.to_string(), "gantry: Duplicate mount point: /p");
+    }
+}
