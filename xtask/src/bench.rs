@@ -24,7 +24,7 @@ pub fn run(names: &[&str]) -> Result<()> {
         bail!("there is no row `{unknown}`; rows are {}", known.join(", "));
     }
     packages::ensure(packages::BENCH)?;
-    let binary = gantry::build()?;
+    let binary = gantry::build_release()?;
     let folder = tempfile()?;
     let bench = Bench { binary, folder: folder.clone() };
     let wanted = ROWS.iter().filter(|(name, _)| names.is_empty() || names.contains(name));

@@ -20,7 +20,7 @@ pub fn run() -> Result<()> {
     let folder = shell::target_dir().join("demo");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let started = Instant::now();
-    let binary = step("release build", gantry::build)?;
+    let binary = step("release build", gantry::build_release)?;
     let size_bytes = fs::metadata(&binary)?.len();
     println!("{}: one static file, {:.1} MB", binary.display(), size_bytes as f64 / 1e6);
     let demo = Demo { binary, folder };

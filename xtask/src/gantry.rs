@@ -8,15 +8,23 @@ use serde_json::Value;
 
 use crate::shell;
 
-/// Builds the release binary and returns its path.
-pub fn build() -> Result<PathBuf> {
-    let mut cargo = shell::command(
-        env!("CARGO"),
-        ["build", "--release", "--package", "cli", "--message-format", "json-render-diagnostics"],
-    );
+/// Builds the binary that users get, optimised, and returns its path.
+pub fn build_release() -> Result<PathBuf> {
+    build(&["--release"])
+}
+
+/// Builds the binary with the checks that a release leaves out (overflow, debug assertions); its dependencies are those
+/// of the tests, so they are built once.
+pub fn build_checked() -> Result<PathBuf> {
+    build(&[])
+}
+
+fn build(profile: &[&str]) -> Result<PathBuf> {
+    let mut cargo = shell::command(env!("CARGO"), ["build"]);
+    cargo.args(profile).args(["--package", "cli", "--message-format", "json-render-diagnostics"]);
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("the release build failed");
+        bail!("the build failed");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     messages

@@ -11,8 +11,7 @@ use crate::{gantry, packages, shell};
 /// Sets up and runs the tests; `filter` goes to the test harness.
 pub fn run(filter: &[&str]) -> Result<()> {
     packages::ensure(packages::TEST)?;
-    // The tests' own build first: both builds at once would fight for cores.
-    let binary = gantry::build()?;
+    let binary = gantry::build_checked()?;
     // A test that cannot run here prints `skipped: REASON`; the harness shows what passed tests print only when asked.
     let mut cargo =
         shell::command(env!("CARGO"), ["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
