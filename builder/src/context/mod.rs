@@ -72,6 +72,8 @@ pub(crate) struct Context {
     patterns: Patterns,
     stat_cache: Mutex<StatCache>,
     listings: Mutex<HashMap<Vec<u8>, Listing>>,
+    /// The state of each file when its digest went into a key: its bytes have to be of the same state.
+    keyed: Mutex<HashMap<Vec<u8>, Signature>>,
 }
 
 impl Context {
@@ -89,6 +91,7 @@ impl Context {
             ignore_name: ignore.name,
             patterns: ignore.patterns,
             listings: Mutex::default(),
+            keyed: Mutex::default(),
         })
     }
 
@@ -249,6 +252,7 @@ impl Tree for Context {
 
     fn digest(&self, path: &[u8], node: &mut Node) -> Result<Digest, ContextError> {
         let signature = node.signature.expect("nodes of a context have one");
+        lock(&self.keyed).insert(path.to_vec(), signature);
         let known = lock(&self.stat_cache).get(&signature).cloned();
         let known = match known {
             Some(known) => known,
@@ -262,7 +266,11 @@ impl Tree for Context {
     }
 
     fn open(&self, path: &[u8]) -> Result<Box<dyn Read + Send>, ContextError> {
-        Ok(Box::new(self.open_checked(path)?))
+        let file = self.open_checked(path)?;
+        if lock(&self.keyed).get(path).is_some_and(|keyed| *keyed != file.before) {
+            return Err(ContextError::Changed(shown(path)));
+        }
+        Ok(Box::new(file))
     }
 }
 
@@ -329,4 +337,45 @@ fn shown(path: &[u8]) -> PathBuf {
 /// A panic elsewhere leaves these tables whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_after_its_digest_was_taken_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("context");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("a"), "1").unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let context = Context::open(&store, &root, IgnoreFile::default()).unwrap();
+        let mut node = context.node(b"a").unwrap().unwrap();
+        assert_eq!(context.digest(b"a", &mut node).unwrap(), Digest::sha256(b"1"));
+        std::fs::write(root.join("a"), "22").unwrap();
+        assert!(matches!(context.open(b"a"), Err(ContextError::Changed(path)) if path == Path::new("a")));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_there_and_exceptions_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("context");
+        std::fs::create_dir_all(root.join("d/e")).unwrap();
+        for path in ["d/x", "d/e/keep", "f"] {
+            std::fs::write(root.join(path), "").unwrap();
+        }
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let patterns = Patterns::parse(b"d\n!d/e/keep\n").unwrap();
+        let ignore = IgnoreFile { name: ".dockerignore".into(), patterns };
+        let context = Context::open(&store, &root, ignore).unwrap();
+        let names = |path: &[u8]| -> Vec<Vec<u8>> {
+            context.list(path).unwrap().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(b""), [b"d", b"f"]);
+        assert_eq!(names(b"d"), [b"e"]);
+        assert!(context.node(b"d/x").unwrap().is_none());
+        assert!(context.node(b"d/e/keep").unwrap().is_some());
+        assert_eq!(context.ignored_by(b"d/x").unwrap(), "`.dockerignore` line 1 (`d`) leaves it out");
+    }
 }
