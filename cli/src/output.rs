@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::report::verbatim;
 use crate::template::Template;
 
 /// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word.
@@ -69,13 +70,14 @@ pub(crate) fn list(
             let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
             print(&aligned(&std::iter::once(head).chain(body).collect::<Vec<_>>()));
         }
-        Some("json" | "{{json .}}") => rows.iter().for_each(|row| line(Value::Object(row.clone()))),
+        Some("json" | "{{json .}}") => rows.iter().for_each(|row| line(without_maps(row))),
         Some(format) => {
             let (table, body) = match format.strip_prefix("table") {
                 Some(rest) => (true, rest.trim_start()),
                 None => (false, format),
             };
             let template = Template::parse(body)?;
+            check_fields(&template, rows)?;
             let mut lines = Vec::new();
             if table {
                 let fields = template.fields();
@@ -95,6 +97,23 @@ pub(crate) fn list(
         }
     }
     Ok(())
+}
+
+/// A row has all its fields, so a template that asks for another one is wrong.
+fn check_fields(template: &Template, rows: &[Map<String, Value>]) -> Result<()> {
+    let Some(row) = rows.first() else { return Ok(()) };
+    match template.fields().iter().find(|field| !row.contains_key(*field)) {
+        Some(field) => Err(verbatim(format!(
+            "template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in a line of this list"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A row as docker writes it in JSON: texts only; maps are there for templates (`.Label "name"`).
+fn without_maps(row: &Map<String, Value>) -> Value {
+    let texts = row.iter().filter(|(_, value)| !value.is_object());
+    Value::Object(texts.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// One document by `--format`: `json` or a template.
@@ -173,6 +192,14 @@ pub(crate) fn duration(seconds: i64) -> String {
         _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
         _ => format!("{} years", hours / 24 / 365),
     }
+}
+
+/// At most `width` characters, the last of them `…` when some are left out.
+pub(crate) fn ellipsis(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// A time as docker's `CreatedAt` columns show it, e.g. `2026-01-02 03:04:05 +0000 UTC`.

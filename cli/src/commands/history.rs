@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             let row = json!({
                 "Comment": step.comment.clone().unwrap_or_default(),
                 "CreatedAt": created.map_or(String::new(), date),
-                "CreatedBy": if args.no_trunc { by } else { ellipsis(&by.replace('\t', " "), 45) },
+                "CreatedBy": if args.no_trunc { by } else { output::ellipsis(&by.replace('\t', " "), 45) },
                 "CreatedSince": created.map_or("N/A".to_owned(), |created| output::ago(created, now)),
                 "ID": if n == 0 { id_text(&id, args.no_trunc) } else { "<missing>".to_owned() },
                 "Size": if args.human { output::size(size) } else { size.to_string() },
@@ -87,12 +87,4 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let columns = if args.human { COLUMNS } else { DATED_COLUMNS };
     output::list(&rows, columns, COLUMNS, args.format.as_deref())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// At most `width` characters, the last of them `…` when some are left out.
-fn ellipsis(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
 }

@@ -5,7 +5,7 @@ use common::platform::Platform;
 use engine::containers::Containers;
 use serde_json::json;
 
-use super::ps::is_running;
+use super::state::is_running;
 use crate::context::Context;
 use crate::output;
 
@@ -38,6 +38,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             "ContainersStopped": containers.len() - running,
             "Images": images,
             "Driver": "overlay2",
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": cgroup_version(),
             "DockerRootDir": store.root(),
             "KernelVersion": kernel,
             "OSType": host.os,
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     output::line(format!("Images: {images}"));
     output::line(format!("Server Version: {} (no daemon: this program)", env!("CARGO_PKG_VERSION")));
     output::line("Storage Driver: overlay2");
+    output::line(format!("Cgroup Version: {}", cgroup_version()));
     output::line("Default Runtime: gantry");
     output::line("Security Options: seccomp (profile: default)");
     output::line(format!("Kernel Version: {kernel}"));
@@ -73,6 +76,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::line(format!("Serving: {} (pid {})", server.address, server.pid));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `2` where all controllers are in the one hierarchy.
+fn cgroup_version() -> &'static str {
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" }
 }
 
 /// `MemTotal` of the kernel, in bytes.

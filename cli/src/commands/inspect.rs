@@ -1,20 +1,18 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use common::digest::Digest;
 use common::image::names::{self, NameError};
-use common::image::record;
-use common::oci::ImageConfig;
 use common::platform::Platform;
-use common::reference::Reference;
 use common::store::Store;
 use engine::containers::{ContainerError, Containers};
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::output;
 use crate::report::{self, verbatim};
+
+mod container;
+mod image;
 
 /// Show everything about images and containers, as JSON
 #[derive(Debug, Clone, clap::Args)]
@@ -74,7 +72,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {
-        match inspect(&store, name, args.kind.as_deref()) {
+        match inspect(&store, name, args) {
             Ok(value) => found.push(value),
             Err(error) => failures.push(error),
         }
@@ -94,106 +92,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 }
 
 /// Containers come before images, as with docker.
-fn inspect(store: &Store, name: &str, kind: Option<&str>) -> Result<Value> {
+fn inspect(store: &Store, name: &str, args: &Args) -> Result<Value> {
+    let kind = args.kind.as_deref();
     if kind != Some("image") {
         match Containers::new(store.paths().containers()).find(name) {
-            Ok(container) => return Ok(super::ps::inspect(&container)),
+            Ok(container) => return container::document(store, &container, args.size),
             Err(ContainerError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let what = match kind {
-        Some("image") => "image",
-        Some(kind) => kind,
-        None => "object",
-    };
-    let none = || verbatim(format!("Error: No such {what}: {name}"));
+    let none = |text: String| verbatim(format!("Error: {text}"));
     if kind == Some("container") {
-        return Err(none());
+        return Err(none(format!("No such container: {name}")));
     }
     match names::find(store, name, &Platform::host()) {
-        Ok(found) => image(store, &found.id),
-        Err(NameError::NotFound { .. } | NameError::Reference(_)) => Err(none()),
+        Ok(found) => image::document(store, &found.id),
+        Err(error @ (NameError::NotFound { .. } | NameError::Reference(_))) => Err(none(match kind {
+            Some(_) => format!("no such image: {name}: {error}"),
+            None => format!("No such object: {name}"),
+        })),
         Err(other) => Err(other.into()),
     }
-}
-
-/// docker's document of an image.
-fn image(store: &Store, id: &Digest) -> Result<Value> {
-    let config: ImageConfig = names::config(store, id)?;
-    let record = store.image(id)?;
-    let tags = names::tags(store)?.remove(id).unwrap_or_default();
-    let digests: Vec<String> =
-        record.iter().flat_map(|record| &record.names).map(Reference::familiar).collect();
-    let created = match (&config.created, &record) {
-        (Some(created), _) => created.clone(),
-        (None, Some(record)) => {
-            Timestamp::from_second(record.created).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
-        }
-        (None, None) => String::new(),
-    };
-    let size = record::size_bytes(store, &config)?;
-    let comment = config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default();
-    let mut value = json!({
-        "Id": id,
-        "RepoTags": tags.iter().map(Reference::familiar).collect::<Vec<_>>(),
-        "RepoDigests": digests,
-        "Parent": "",
-        "Comment": comment,
-        "Created": created,
-        "DockerVersion": config.other.get("docker_version").cloned().unwrap_or_else(|| json!("")),
-        "Author": config.author.clone().unwrap_or_default(),
-        "Config": config_document(&config),
-        "Architecture": config.architecture,
-        "Os": config.os,
-        "Size": size,
-        "VirtualSize": size,
-        "GraphDriver": {"Data": null, "Name": "overlay2"},
-        "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
-    });
-    if let Some(variant) = &config.variant {
-        value["Variant"] = json!(variant);
-    }
-    Ok(value)
-}
-
-/// docker shows the fields that a template may ask for, also when the image has none.
-pub(super) fn config_document(config: &ImageConfig) -> Value {
-    let config = &config.config;
-    let or_null = |list: &[String]| if list.is_empty() { Value::Null } else { json!(list) };
-    let mut value = json!({
-        "Hostname": "",
-        "Domainname": "",
-        "User": config.user,
-        "AttachStdin": false,
-        "AttachStdout": false,
-        "AttachStderr": false,
-        "Tty": false,
-        "OpenStdin": false,
-        "StdinOnce": false,
-        "Env": or_null(&config.env),
-        "Cmd": config.cmd,
-        "Image": "",
-        "Volumes": if config.volumes.is_empty() { Value::Null } else { json!(config.volumes) },
-        "WorkingDir": config.working_dir,
-        "Entrypoint": config.entrypoint,
-        "OnBuild": or_null(&config.on_build),
-        "Labels": if config.labels.is_empty() { Value::Null } else { json!(config.labels) },
-    });
-    let optional = [
-        ("ExposedPorts", (!config.exposed_ports.is_empty()).then(|| json!(config.exposed_ports))),
-        ("Healthcheck", config.healthcheck.as_ref().map(|check| json!(check))),
-        ("StopSignal", config.stop_signal.as_ref().map(|signal| json!(signal))),
-        ("StopTimeout", config.stop_timeout.map(|seconds| json!(seconds))),
-        ("Shell", config.shell.as_ref().map(|shell| json!(shell))),
-    ];
-    for (name, field) in optional {
-        if let Some(field) = field {
-            value[name] = field;
-        }
-    }
-    value
 }
 
 /// JSON as docker indents it: four blanks.

@@ -26,6 +26,7 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod serve;
+mod state;
 pub(crate) mod tag;
 pub(crate) mod version;
 

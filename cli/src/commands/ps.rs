@@ -1,14 +1,18 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use common::store::Store;
 use engine::containers::{Container, Containers, Status};
 use jiff::Timestamp;
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::filter::{self, Filter};
+use super::state::{Sizes, is_running, network_word, short_id, status_text, status_word, time};
 use crate::args::flags;
 use crate::context::Context;
 use crate::output::{self, Columns};
+use crate::report::verbatim;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -16,7 +20,7 @@ pub(crate) struct Args {
     /// Also those that do not run
     #[arg(short, long)]
     all: bool,
-    /// Show only what matches: id, name, label, status, exited, ancestor, network
+    /// Show only what matches: id, name, label, status, exited, ancestor, before, since, network, volume, health
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// `table`, `table TEMPLATE`, `json`, or a Go template a line
@@ -34,6 +38,9 @@ pub(crate) struct Args {
     /// Show only IDs
     #[arg(short, long)]
     quiet: bool,
+    /// Show how much each has written
+    #[arg(short, long)]
+    size: bool,
 }
 
 const COLUMNS: Columns = &[
@@ -44,6 +51,17 @@ const COLUMNS: Columns = &[
     ("STATUS", "Status"),
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
+];
+
+const COLUMNS_WITH_SIZE: Columns = &[
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+    ("SIZE", "Size"),
 ];
 
 const HEADERS: Columns = &[
@@ -59,20 +77,25 @@ const HEADERS: Columns = &[
     ("LABELS", "Labels"),
     ("MOUNTS", "Mounts"),
     ("NETWORKS", "Networks"),
+    ("SIZE", "Size"),
+];
+
+const KNOWN_FILTERS: &[&str] = &[
+    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume", "health",
 ];
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
-    let known = ["id", "name", "label", "status", "exited", "ancestor", "network"];
-    let filters = filter::parse(&args.filter, &known)?;
+    let filters = filter::parse(&args.filter, KNOWN_FILTERS)?;
     let mut containers = Containers::new(store.paths().containers()).list()?;
     containers.sort_by_key(|container| std::cmp::Reverse(container.config.created_ns));
     let newest = if args.latest { 1 } else { args.last };
     let by_state = filters.iter().any(|filter| matches!(filter.name.as_str(), "status" | "exited"));
+    let limits = Limits::new(&containers, &filters)?;
     if !args.all && newest < 0 && !by_state {
         containers.retain(is_running);
     }
-    containers.retain(|container| filter::all(&filters, |filter| passes(container, filter)));
+    containers.retain(|container| filter::all(&filters, |filter| limits.pass(container, filter)));
     if let Ok(limit) = usize::try_from(newest) {
         containers.truncate(limit);
     }
@@ -81,95 +104,106 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let now = Timestamp::now();
-    let rows: Vec<_> = containers.iter().map(|container| row(container, args.no_trunc, now)).collect();
-    output::list(&rows, COLUMNS, HEADERS, args.format.as_deref())?;
+    let sizes = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
+    let mut rows = Vec::new();
+    for container in &containers {
+        let size = if sizes { size_text(&store, container)? } else { "0B".to_owned() };
+        rows.push(row(container, args.no_trunc, now, &size));
+    }
+    let columns = if args.size { COLUMNS_WITH_SIZE } else { COLUMNS };
+    output::list(&rows, columns, HEADERS, args.format.as_deref())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether its first process lives.
-pub(super) fn is_running(container: &Container) -> bool {
-    container.state.status == Status::Running
 }
 
 fn id_text(container: &Container, whole: bool) -> String {
     if whole { container.id().to_owned() } else { short_id(container).to_owned() }
 }
 
-/// The first twelve digits, as tables show them.
-pub(super) fn short_id(container: &Container) -> &str {
-    container.id().get(..12).unwrap_or(container.id())
+/// What the filters compare with, looked up and compiled once.
+struct Limits {
+    /// When the containers that `before` and `since` name were created.
+    before: Option<i64>,
+    since: Option<i64>,
+    /// The values of `name`, with the patterns that they are.
+    names: Vec<(String, Regex)>,
 }
 
-fn passes(container: &Container, filter: &Filter) -> bool {
-    let value = filter.value.as_str();
-    match filter.name.as_str() {
-        "id" => container.id().starts_with(value),
-        "name" => container.name().contains(value.trim_start_matches(['^', '/']).trim_end_matches('$')),
-        "status" => status_word(container) == value,
-        "exited" => {
-            container.state.status == Status::Exited && container.state.exit_code.to_string() == value
+impl Limits {
+    fn new(containers: &[Container], filters: &[Filter]) -> Result<Self> {
+        let named = |name| filters.iter().filter(move |filter: &&Filter| filter.name == name);
+        let created = |name| -> Result<Option<i64>> {
+            let Some(filter) = named(name).next_back() else { return Ok(None) };
+            let wanted = filter.value.trim_start_matches('/');
+            let mut found = containers.iter();
+            let found =
+                found.find(|container| container.name() == wanted || container.id().starts_with(wanted));
+            match found {
+                Some(container) => Ok(Some(container.config.created_ns)),
+                None => Err(verbatim(format!("Error: No such container: {wanted}"))),
+            }
+        };
+        let names = named("name").map(|filter| {
+            let pattern = Regex::new(&filter.value).map_err(|_| {
+                verbatim(format!("Error: Invalid filter 'name': `{}` is no pattern", filter.value))
+            })?;
+            Ok((filter.value.clone(), pattern))
+        });
+        Ok(Limits {
+            before: created("before")?,
+            since: created("since")?,
+            names: names.collect::<Result<_>>()?,
+        })
+    }
+
+    fn pass(&self, container: &Container, filter: &Filter) -> bool {
+        let (config, value) = (&container.config, filter.value.as_str());
+        match filter.name.as_str() {
+            "id" => container.id().starts_with(value),
+            "name" => self.names.iter().any(|(text, pattern)| {
+                let name = container.name();
+                text == value && (pattern.is_match(name) || pattern.is_match(&format!("/{name}")))
+            }),
+            "status" => status_word(container) == value,
+            "exited" => {
+                container.state.status == Status::Exited && container.state.exit_code.to_string() == value
+            }
+            "ancestor" => {
+                let id = config.image.as_ref().map(ToString::to_string).unwrap_or_default();
+                let named = [&config.image_name, config.image_name.trim_end_matches(":latest")];
+                named.contains(&value.trim_end_matches(":latest"))
+                    || id == value
+                    || id.trim_start_matches("sha256:").starts_with(value)
+            }
+            "before" => self.before.is_some_and(|limit| config.created_ns < limit),
+            "since" => self.since.is_some_and(|limit| config.created_ns > limit),
+            "network" => network_word(container) == value,
+            "volume" => config.mounts.iter().any(|mount| {
+                let source = matches!(&mount.source, engine::Source::Bind(path) if path.as_os_str() == value);
+                source || mount.destination.as_os_str() == value
+            }),
+            "health" => value == "none",
+            "label" => match value.split_once('=') {
+                Some((name, value)) => config.labels.get(name).is_some_and(|found| found == value),
+                None => config.labels.contains_key(value),
+            },
+            _ => false,
         }
-        "ancestor" => {
-            let id = container.config.image.as_ref().map(ToString::to_string).unwrap_or_default();
-            container.config.image_name == value || id.trim_start_matches("sha256:").starts_with(value)
-        }
-        "network" => network_word(container) == value,
-        "label" => match value.split_once('=') {
-            Some((name, value)) => container.config.labels.get(name).is_some_and(|found| found == value),
-            None => container.config.labels.contains_key(value),
-        },
-        _ => false,
     }
 }
 
-fn status_word(container: &Container) -> &'static str {
-    match container.state.status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Exited => "exited",
-    }
-}
-
-fn network_word(container: &Container) -> &'static str {
-    match container.config.network {
-        engine::Network::Host => "host",
-        engine::Network::None => "none",
-    }
-}
-
-fn time(nanoseconds: Option<i64>) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(nanoseconds?.into()).ok()
-}
-
-/// docker's words: `Up 2 minutes`, `Exited (0) 3 seconds ago`, `Created`.
-fn status_text(container: &Container, now: Timestamp) -> String {
-    let state = &container.state;
-    let since = |at: Option<i64>| time(at).map_or(0, |at| now.as_second() - at.as_second());
-    match state.status {
-        Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", output::duration(since(state.started_ns))),
-        Status::Exited => {
-            format!("Exited ({}) {} ago", state.exit_code, output::duration(since(state.finished_ns)))
-        }
-    }
-}
-
-fn row(container: &Container, whole: bool, now: Timestamp) -> Map<String, Value> {
+fn row(container: &Container, whole: bool, now: Timestamp, size: &str) -> Map<String, Value> {
     let config = &container.config;
     let created = time(Some(config.created_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let command = config.args.join(" ");
-    let command = match command.chars().count() {
-        21.. if !whole => command.chars().take(19).chain(['…']).collect(),
-        _ => command,
-    };
+    let command = command_text(&config.args, whole);
     let labels: Vec<String> = config.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mounts: Vec<String> =
         config.mounts.iter().map(|mount| mount.destination.display().to_string()).collect();
     let row = json!({
-        "Command": format!("\"{command}\""),
+        "Command": command,
         "CreatedAt": output::timestamp(created),
         "ID": id_text(container, whole),
         "Image": config.image_name,
+        "Label": config.labels,
         "Labels": labels.join(","),
         "LocalVolumes": "0",
         "Mounts": mounts.join(","),
@@ -177,83 +211,34 @@ fn row(container: &Container, whole: bool, now: Timestamp) -> Map<String, Value>
         "Networks": network_word(container),
         "Ports": "",
         "RunningFor": output::ago(created, now),
-        "Size": "0B",
+        "Size": size,
         "State": status_word(container),
         "Status": status_text(container, now),
     });
     row.as_object().cloned().unwrap_or_default()
 }
 
-/// docker's document of a container.
-pub(super) fn inspect(container: &Container) -> Value {
-    let (config, state) = (&container.config, &container.state);
-    let instant = |at: Option<i64>| time(at).map_or("0001-01-01T00:00:00Z".to_owned(), |at| at.to_string());
-    let running = is_running(container);
-    let (path, rest) = config.args.split_first().map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
-    let mounts: Vec<Value> = config
-        .mounts
-        .iter()
-        .map(|mount| {
-            let (kind, source) = match &mount.source {
-                engine::Source::Bind(path) => ("bind", path.display().to_string()),
-                _ => ("tmpfs", String::new()),
-            };
-            json!({
-                "Type": kind,
-                "Source": source,
-                "Destination": mount.destination,
-                "Mode": if mount.read_only { "ro" } else { "" },
-                "RW": !mount.read_only,
-                "Propagation": "rprivate",
-            })
-        })
-        .collect();
-    json!({
-        "Id": container.id(),
-        "Created": instant(Some(config.created_ns)),
-        "Path": path,
-        "Args": rest,
-        "State": {
-            "Status": status_word(container),
-            "Running": running,
-            "Paused": false,
-            "Restarting": false,
-            "OOMKilled": false,
-            "Dead": false,
-            "Pid": state.process.as_ref().filter(|_| running).map_or(0, |process| process.pid),
-            "ExitCode": state.exit_code,
-            "Error": state.error,
-            "StartedAt": instant(state.started_ns),
-            "FinishedAt": instant(state.finished_ns),
-        },
-        "Image": config.image,
-        "ResolvConfPath": container.etc_file("resolv.conf"),
-        "HostnamePath": container.etc_file("hostname"),
-        "HostsPath": container.etc_file("hosts"),
-        "LogPath": "",
-        "Name": format!("/{}", container.name()),
-        "RestartCount": 0,
-        "Driver": "overlay2",
-        "Platform": "linux",
-        "HostConfig": {
-            "NetworkMode": network_word(container),
-            "AutoRemove": config.auto_remove,
-            "ReadonlyRootfs": config.read_only,
-            "Privileged": false,
-        },
-        "Mounts": mounts,
-        "Config": {
-            "Hostname": config.hostname,
-            "Domainname": "",
-            "User": config.user,
-            "Tty": config.terminal,
-            "OpenStdin": config.open_stdin,
-            "Env": config.env,
-            "Cmd": config.args,
-            "Image": config.image_name,
-            "WorkingDir": config.working_dir,
-            "Labels": config.labels,
-        },
-        "NetworkSettings": {"Networks": {network_word(container): {"IPAddress": ""}}},
-    })
+/// How much it has written, and how much it would be with its image.
+fn size_text(store: &Store, container: &Container) -> Result<String> {
+    let Sizes { written, whole } = Sizes::of(store, container)?;
+    Ok(format!("{} (virtual {})", output::size(written), output::size(whole)))
+}
+
+/// The command as docker shows it: words with blanks in quotes, the whole in Go's quotes, twenty characters at most.
+fn command_text(args: &[String], whole: bool) -> String {
+    let word = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let line = args.iter().map(word).collect::<Vec<_>>().join(" ");
+    format!("{:?}", if whole { line } else { output::ellipsis(&line, 20) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_and_cut_as_docker_does() {
+        let args: Vec<String> = ["sh", "-c", r#"echo "a b" && sleep 1000"#].map(str::to_owned).into();
+        assert_eq!(command_text(&args, false), r#""sh -c 'echo \"a b\" &…""#);
+        assert_eq!(command_text(&args, true), r#""sh -c 'echo \"a b\" && sleep 1000'""#);
+    }
 }

@@ -9,7 +9,7 @@ use common::store::Store;
 use engine::containers::{Container, Containers};
 
 use super::images::require;
-use super::ps::{is_running, short_id};
+use super::state::{is_running, short_id};
 use crate::context::Context;
 use crate::output;
 use crate::report::{self, verbatim};

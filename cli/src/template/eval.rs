@@ -136,10 +136,16 @@ impl Evaluator {
     fn command(&self, command: &Command, dot: &Value, piped: Option<Value>) -> Result<Value, String> {
         let (head, rest) = command.words.split_first().ok_or("missing value for command")?;
         let Head::Function(name) = &head.head else {
-            if !rest.is_empty() || piped.is_some() {
-                return Err("can't give argument to non-function".into());
-            }
-            return self.operand(head, dot);
+            let value = self.operand(head, dot)?;
+            return match (&value, rest, piped) {
+                (_, [], None) => Ok(value),
+                // docker's `.Label "name"` is a method there and a map here.
+                (Value::Object(map), [key], None) => {
+                    let key = self.operand(key, dot)?;
+                    Ok(key.as_str().and_then(|key| map.get(key)).cloned().unwrap_or_else(|| json!("")))
+                }
+                _ => Err("can't give argument to non-function".into()),
+            };
         };
         let mut args = Vec::new();
         for word in rest {

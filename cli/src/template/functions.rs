@@ -100,7 +100,9 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
                 let at = n.as_i64().and_then(|n| usize::try_from(n).ok());
                 at.and_then(|at| list.get(at)).cloned().ok_or_else(|| format!("index out of range: {n}"))?
             }
-            (Value::Object(map), Value::String(name)) => map.get(name).cloned().unwrap_or(Value::Null),
+            (Value::Object(map), Value::String(name)) => {
+                map.get(name).cloned().unwrap_or_else(|| absent(map))
+            }
             (Value::Null, _) => return Err("index of untyped nil".into()),
             (Value::Array(_), other) => {
                 return Err(format!("cannot index slice/array with type {}", kind(other)));
@@ -112,6 +114,11 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
         };
     }
     Ok(value)
+}
+
+/// What `index` gives for a key that is not there: a map of texts has an empty one.
+fn absent(map: &serde_json::Map<String, Value>) -> Value {
+    if !map.is_empty() && map.values().all(Value::is_string) { json!("") } else { Value::Null }
 }
 
 fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {

@@ -1,0 +1,204 @@
+use anyhow::Result;
+use common::store::Store;
+use engine::Source;
+use engine::containers::Container;
+use serde_json::{Value, json};
+
+use crate::commands::state::{Sizes, is_running, network_word, status_word, time};
+
+/// docker's document of a container; with `size` also how much it has written, and how much is below that.
+pub(super) fn document(store: &Store, container: &Container, size: bool) -> Result<Value> {
+    let (config, state) = (&container.config, &container.state);
+    let instant = |at: Option<i64>| time(at).map_or("0001-01-01T00:00:00Z".to_owned(), |at| at.to_string());
+    let running = is_running(container);
+    let (path, rest) = config.args.split_first().map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
+    let mut document = json!({
+        "Id": container.id(),
+        "Created": instant(Some(config.created_ns)),
+        "Path": path,
+        "Args": rest,
+        "State": {
+            "Status": status_word(container),
+            "Running": running,
+            "Paused": false,
+            "Restarting": false,
+            "OOMKilled": false,
+            "Dead": false,
+            "Pid": state.process.as_ref().filter(|_| running).map_or(0, |process| process.pid),
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": instant(state.started_ns),
+            "FinishedAt": instant(state.finished_ns),
+        },
+        "Image": config.image,
+        "ResolvConfPath": container.etc_file("resolv.conf"),
+        "HostnamePath": container.etc_file("hostname"),
+        "HostsPath": container.etc_file("hosts"),
+        "LogPath": "",
+        "Name": format!("/{}", container.name()),
+        "RestartCount": 0,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(container),
+        "GraphDriver": {"Data": {"UpperDir": container.changes()}, "Name": "overlay2"},
+    });
+    if size {
+        let sizes = Sizes::of(store, container)?;
+        document["SizeRw"] = json!(sizes.written);
+        document["SizeRootFs"] = json!(sizes.whole);
+    }
+    document["Mounts"] = mounts(container);
+    document["Config"] = own_config(container);
+    document["NetworkSettings"] = network_settings(container);
+    Ok(document)
+}
+
+/// What the container was asked for, of the host. Fields for what is not limited have docker's values for that.
+fn host_config(container: &Container) -> Value {
+    let config = &container.config;
+    let binds: Vec<String> = config
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            Source::Bind(source) => {
+                let options = if mount.read_only { ":ro" } else { "" };
+                Some(format!("{}:{}{options}", source.display(), mount.destination.display()))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut document = json!({
+        "Binds": if binds.is_empty() { Value::Null } else { json!(binds) },
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": "none", "Config": {}},
+        "NetworkMode": network_word(container),
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": config.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "CapAdd": null,
+        "CapDrop": null,
+        "CgroupnsMode": "private",
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": null,
+        "GroupAdd": null,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": null,
+        "OomScoreAdj": 0,
+        "PidMode": "",
+        "Privileged": false,
+        "PublishAllPorts": false,
+        "ReadonlyRootfs": config.read_only,
+        "SecurityOpt": null,
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": 64 << 20,
+        "Runtime": "gantry",
+    });
+    document.as_object_mut().into_iter().for_each(|fields| fields.extend(without_limits()));
+    document
+}
+
+/// The fields of limits, with docker's values for none.
+fn without_limits() -> serde_json::Map<String, Value> {
+    let fields = json!({
+        "CpuShares": 0,
+        "Memory": 0,
+        "NanoCpus": 0,
+        "CgroupParent": "",
+        "BlkioWeight": 0,
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpusetCpus": "",
+        "CpusetMems": "",
+        "Devices": [],
+        "DeviceCgroupRules": null,
+        "MemoryReservation": 0,
+        "MemorySwap": 0,
+        "MemorySwappiness": null,
+        "OomKillDisable": false,
+        "PidsLimit": null,
+        "Ulimits": [],
+    });
+    fields.as_object().cloned().unwrap_or_default()
+}
+
+fn mounts(container: &Container) -> Value {
+    let mounts = container.config.mounts.iter().map(|mount| {
+        let (kind, source) = match &mount.source {
+            Source::Bind(path) => ("bind", path.display().to_string()),
+            _ => ("tmpfs", String::new()),
+        };
+        json!({
+            "Type": kind,
+            "Source": source,
+            "Destination": mount.destination,
+            "Mode": if mount.read_only { "ro" } else { "" },
+            "RW": !mount.read_only,
+            "Propagation": "rprivate",
+        })
+    });
+    mounts.collect()
+}
+
+fn own_config(container: &Container) -> Value {
+    let config = &container.config;
+    json!({
+        "Hostname": config.hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": config.open_stdin,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "Tty": config.terminal,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": config.open_stdin,
+        "Env": if config.env.is_empty() { Value::Null } else { json!(config.env) },
+        "Cmd": config.args,
+        "Image": config.image_name,
+        "Volumes": null,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": null,
+        "OnBuild": null,
+        "Labels": config.labels,
+    })
+}
+
+/// Without a bridge there are no addresses; the fields are there for templates that ask for them.
+fn network_settings(container: &Container) -> Value {
+    let network = json!({
+        "IPAMConfig": null,
+        "Links": null,
+        "Aliases": null,
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": "",
+        "DriverOpts": null,
+    });
+    json!({
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": {},
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "MacAddress": "",
+        "Networks": {network_word(container): network},
+    })
+}
