@@ -22,6 +22,10 @@ pub(crate) fn exit_on_signal() -> io::Result<ExitOnSignal> {
     let handle = signals.handle();
     let thread = std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            // Behind the `^C` and the bars.
+            if output::stderr_is_terminal() {
+                output::note("");
+            }
             output::note("interrupted: what was not finished is taken away by the next command");
             std::process::exit(128 + signal);
         }

@@ -22,10 +22,9 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     print(&format!("{text}\n"));
 }
 
-/// Writes a line for people to stderr.
-#[expect(clippy::print_stderr, reason = "this is where notes are printed")]
+/// Writes a line for people to stderr; nobody there to read it is no failure.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Whether stderr, where progress goes, is a terminal.

@@ -19,6 +19,7 @@ use common::image::push::PushError;
 use registry::ServeError;
 
 use crate::args::Usage;
+use crate::output::note;
 
 /// The command failed.
 pub(crate) const FAILED: u8 = 1;
@@ -49,23 +50,23 @@ pub(crate) fn verbatim_with_code(text: impl Into<String>, code: u8) -> anyhow::E
 pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
     if let Some(Verbatim { text, code: own }) = error.downcast_ref() {
         if !text.is_empty() {
-            line(text.trim_end());
+            note(text.trim_end());
         }
         return ExitCode::from(own.unwrap_or(code));
     }
     let mut chain = error.chain().map(ToString::to_string);
     let first = chain.next().unwrap_or_default();
-    line(&format!("error: {first}"));
+    note(format!("error: {first}"));
     let mut last = first;
     for cause in chain {
         // A wrapper that repeats its source says nothing new.
         if !last.contains(&cause) {
-            line(&format!("  cause: {}", cause.replace('\n', "\n  ")));
+            note(format!("  cause: {}", cause.replace('\n', "\n  ")));
         }
         last = cause;
     }
     if let Some(hint) = hint(error) {
-        line(&format!("  hint: {hint}"));
+        note(format!("  hint: {hint}"));
     }
     ExitCode::from(code)
 }
@@ -78,7 +79,7 @@ pub(crate) fn usage(usage: &Usage) -> ExitCode {
             ExitCode::SUCCESS
         }
         Usage::Wrong { text, code } => {
-            line(text.trim_end());
+            note(text.trim_end());
             ExitCode::from(*code)
         }
     }
@@ -116,9 +117,4 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         _ => None,
     }
-}
-
-#[expect(clippy::print_stderr, reason = "this is where errors are printed")]
-fn line(text: &str) {
-    eprintln!("{text}");
 }

@@ -43,6 +43,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let name = name.map_err(|error| verbatim(format!("Error: {error}")))?;
     let config = builder::apply_changes(&args.change).map_err(|error| verbatim(format!("Error: {error}")))?;
     let stdin = args.file == Path::new("-");
+    if let Some(url) =
+        args.file.to_str().filter(|file| file.starts_with("http://") || file.starts_with("https://"))
+    {
+        return Err(verbatim(format!(
+            "Error: images are not imported from URLs; fetch it first: curl -L {url} | gantry import - NAME"
+        )));
+    }
     let input: Box<dyn Read + Send> = if stdin { Box::new(io::stdin()) } else { Box::new(open(&args.file)?) };
     let source = if stdin { "-".to_owned() } else { args.file.display().to_string() };
     let request = ImportRequest {

@@ -37,7 +37,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let username = match &args.username {
         Some(name) => name.clone(),
         None if args.password_stdin => return Err(verbatim("Must provide --username with --password-stdin")),
-        None => prompt("Username: ")?,
+        None => {
+            if io::stdin().is_terminal() {
+                output::line(format!("Logging in to {server}"));
+            }
+            prompt("Username: ")?
+        }
     };
     let password = match &args.password {
         Some(password) => {

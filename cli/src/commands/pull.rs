@@ -40,9 +40,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
                 Ok(_) => verbatim("tag can't be used with --all-tags/-a"),
                 Err(_) => verbatim(format!("{error}")),
             })?;
+        if !args.quiet {
+            output::line(format!("Pulling all tags from {}", repository.path()));
+        }
         let pulled = all(context, &repository, &platform, args.quiet)?;
-        for image in &pulled {
-            output::line(format!("Digest: {}", image.digest));
+        if !args.quiet {
+            pulled.iter().for_each(|image| output::line(format!("Digest: {}", image.digest)));
+            let old = pulled.iter().all(|image| image.up_to_date);
+            let status = if old { "Image is up to date" } else { "Downloaded newer image" };
+            output::line(format!("Status: {status} for {}", repository.familiar()));
         }
         output::line(repository);
         return Ok(ExitCode::SUCCESS);

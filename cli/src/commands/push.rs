@@ -50,10 +50,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let interrupted = interrupt::exit_on_signal()?;
     let client = context.client()?;
     let runtime = runtime()?;
+    if let (Some(first), false) = (references.first(), args.quiet) {
+        output::line(format!("The push refers to repository [{}]", first.repository()));
+    }
     for reference in &references {
-        if !args.quiet {
-            output::line(format!("The push refers to repository [{}]", reference.repository()));
-        }
         let found = names::find_reference(&store, reference, &Platform::host())?;
         let Some(found) = found else {
             let name = reference.repository().familiar();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use common::digest::Digest;
 use common::image::names::{self, Found};
 use common::layer;
-use common::reference::Reference;
+use common::reference::{Reference, Repository};
 use common::store::Store;
 use engine::containers::{Container, Containers};
 
@@ -57,18 +57,21 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
         && tags.iter().any(|tag| tag != name)
     {
         names::remove_tag(store, name, &found.id)?;
-        return Ok(vec![format!("Untagged: {}", name.familiar())]);
+        let mut lines = vec![format!("Untagged: {}", name.familiar())];
+        if !tags.iter().any(|tag| tag != name && tag.repository() == name.repository()) {
+            lines.extend(remove_digests(store, &found.id, name.repository())?);
+        }
+        return Ok(lines);
     }
-    refuse(&found, &tags, &users, wanted, force)?;
+    let digests = store.image(&found.id)?.map(|image| image.names).unwrap_or_default();
+    refuse(&found, &tags, &digests, &users, wanted, force)?;
 
     let mut lines = Vec::new();
     for tag in tags.drain(..) {
         names::remove_tag(store, &tag, &found.id)?;
         lines.push(format!("Untagged: {}", tag.familiar()));
     }
-    let image = store.image(&found.id)?;
-    let digests = image.iter().flat_map(|image| &image.names);
-    lines.extend(digests.map(|name| format!("Untagged: {}", name.familiar())));
+    lines.extend(digests.iter().map(|name| format!("Untagged: {}", name.familiar())));
     // A container that is there needs the image's config no more: it has a copy. Its layers stay while it refers to them.
     let chains = chains(store, &found.id);
     store.remove_image(&found.id)?;
@@ -81,8 +84,30 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Takes an image's digests of a repository away, whose last tag is gone: without it they are names of nothing.
+fn remove_digests(store: &Store, id: &Digest, repository: &Repository) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    store.update_image(id, |image| {
+        image.names.retain(|name| {
+            let stays = name.repository() != repository;
+            if !stays {
+                lines.push(format!("Untagged: {}", name.familiar()));
+            }
+            stays
+        });
+    })?;
+    Ok(lines)
+}
+
 /// docker's conflicts: an image in use, and an ID that several repositories name.
-fn refuse(found: &Found, tags: &[Reference], users: &[&Container], wanted: &str, force: bool) -> Result<()> {
+fn refuse(
+    found: &Found,
+    tags: &[Reference],
+    digests: &[Reference],
+    users: &[&Container],
+    wanted: &str,
+    force: bool,
+) -> Result<()> {
     let short = found.id.short();
     let conflict = |text: String| Err(verbatim(format!("Error: conflict: {text}")));
     if let Some(user) = users.iter().find(|container| is_running(container)) {
@@ -112,14 +137,19 @@ fn refuse(found: &Found, tags: &[Reference], users: &[&Container], wanted: &str,
             )),
         };
     }
-    let mut repositories: Vec<_> = tags.iter().map(Reference::repository).collect();
-    repositories.dedup();
-    if found.name.is_none() && repositories.len() > 1 {
+    if found.name.is_none() && !is_one_name(tags, digests) {
         return conflict(format!(
             "unable to delete {short} (must be forced) - image is referenced in multiple repositories"
         ));
     }
     Ok(())
+}
+
+/// Whether an image is called by one tag at most, and by digests of that tag's repository alone.
+fn is_one_name(tags: &[Reference], digests: &[Reference]) -> bool {
+    let mut repositories = tags.iter().chain(digests).map(Reference::repository);
+    let first = repositories.next();
+    tags.len() <= 1 && repositories.all(|other| Some(other) == first)
 }
 
 fn name_as_typed(name: &Reference, wanted: &str) -> String {
@@ -135,4 +165,28 @@ fn chains(store: &Store, id: &Digest) -> Vec<Digest> {
 /// Those that another image still has.
 fn kept_chains(store: &Store) -> Result<Vec<Digest>> {
     Ok(store.image_ids()?.iter().flat_map(|id| chains(store, id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tag_and_digests_of_its_repository_are_one_name() {
+        let parse =
+            |names: &[&str]| -> Vec<Reference> { names.iter().map(|name| name.parse().unwrap()).collect() };
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        let other = format!("b@sha256:{}", "0".repeat(64));
+        for (tags, digests, expected) in [
+            (&[][..], &[][..], true),
+            (&["a:1"], &[], true),
+            (&["a:1", "a:2"], &[], false),
+            (&["a:1", "b:1"], &[], false),
+            (&["a:1"], &[digest.as_str()], true),
+            (&["a:1"], &[other.as_str()], false),
+            (&[], &[digest.as_str(), other.as_str()], false),
+        ] {
+            assert_eq!(is_one_name(&parse(tags), &parse(digests)), expected, "{tags:?} {digests:?}");
+        }
+    }
 }

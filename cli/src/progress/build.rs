@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use builder::{Event, VertexId};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output;
 
@@ -68,9 +68,7 @@ impl BuildProgress {
             Style::Terminal => bars.add(ProgressBar::new_spinner()),
             Style::Plain | Style::Quiet => ProgressBar::hidden(),
         };
-        let template = ProgressStyle::with_template("[+] Building {elapsed} {msg}")
-            .expect("the template is well formed");
-        header.set_style(template);
+        header.set_style(timed("[+] Building {seconds} {msg}"));
         header.enable_steady_tick(Duration::from_millis(100));
         BuildProgress { style, begun: Instant::now(), bars, header, state: Mutex::default() }
     }
@@ -98,10 +96,7 @@ impl BuildProgress {
         self.plain(state, id, |number| format!("#{number} {name}"));
         let bar = (self.style == Style::Terminal).then(|| {
             let bar = self.bars.add(ProgressBar::new_spinner());
-            bar.set_style(
-                ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}")
-                    .expect("the template is well formed"),
-            );
+            bar.set_style(timed(" => {wide_msg} {seconds:>6}"));
             bar.set_message(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
@@ -139,10 +134,7 @@ impl BuildProgress {
         {
             let newest = vertex.tail.iter().rev().take(TAIL).rev();
             let tail: String = newest.map(|line| format!("\n => => # {}", clipped(line))).collect();
-            bar.set_style(
-                ProgressStyle::with_template(" => {wide_msg} {elapsed:>5}{prefix}")
-                    .expect("the template is well formed"),
-            );
+            bar.set_style(timed(" => {wide_msg} {seconds:>6}{prefix}"));
             bar.set_prefix(tail);
         }
     }
@@ -226,6 +218,15 @@ impl BuildProgress {
             state.warnings.iter().for_each(|warning| output::note(format!("warning: {warning}")));
         }
     }
+}
+
+/// A style whose `{seconds}` are what BuildKit shows: `1.5s`.
+fn timed(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    style.with_key("seconds", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // It cannot be said to anybody that a line of progress did not fit into memory.
+        let _ = write!(out, "{:.1}s", state.elapsed().as_secs_f64());
+    })
 }
 
 /// A line of a command's output without its line break and without what would confuse the terminal.
