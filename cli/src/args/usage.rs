@@ -31,7 +31,9 @@ pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
     let flag = invalid.split(['=', ' ', '[']).next().unwrap_or_default();
     let (problem, code) = match error.kind() {
         ErrorKind::DisplayVersion => return Usage::Help(error.render().to_string()),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        | ErrorKind::MissingSubcommand => {
             return Usage::Help(help(command));
         }
         ErrorKind::UnknownArgument if flag.starts_with('-') => match later::refused_flag(&verb, flag) {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use common::image::archive::{self, ArchiveFormat, Saved};
 use common::image::names;
-use common::reference::Reference;
+use common::platform::Platform;
+use common::reference::{Reference, Repository};
 use common::store::Store;
 
 use super::images::require;
@@ -36,11 +37,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let mut images: Vec<Saved> = Vec::new();
     for wanted in &args.images {
-        let saved = saved(&store, wanted)?;
-        match images.iter_mut().find(|other| other.id == saved.id) {
-            Some(other) => other.names.extend(saved.names),
-            None => images.push(saved),
+        for saved in saved(&store, wanted)? {
+            match images.iter_mut().find(|other| other.id == saved.id) {
+                Some(other) => other.names.extend(saved.names),
+                None => images.push(saved),
+            }
         }
+    }
+    for image in &mut images {
+        image.names.sort();
+        image.names.dedup();
     }
     let format = if args.format == "oci" { ArchiveFormat::Oci } else { ArchiveFormat::Docker };
     match &args.output {
@@ -73,20 +79,22 @@ pub(super) fn half_name(path: &std::path::Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// An image with the names that it is to be loaded by: the one that was given, or none for an ID.
-fn saved(store: &Store, wanted: &str) -> Result<Saved> {
-    let found = require(store, wanted)?;
-    let names = match &found.name {
-        Some(name) if name.tag().is_some() => vec![name.clone()],
-        _ => Vec::new(),
-    };
-    let all_tags = found.name.as_ref().filter(|_| wanted.parse::<common::reference::Repository>().is_ok());
-    let names = match all_tags {
-        Some(name) => {
-            let tags = names::tags(store)?.remove(&found.id).unwrap_or_default();
-            tags.into_iter().filter(|tag: &Reference| tag.repository() == name.repository()).collect()
+/// The images that a word means, with the names that they are to be loaded by: all tags of a repository, the one tag that
+/// was given, or none for an ID.
+fn saved(store: &Store, wanted: &str) -> Result<Vec<Saved>> {
+    if let Ok(repository) = wanted.parse::<Repository>() {
+        let mut images = Vec::new();
+        for tag in store.local(&repository).tags(None, None)? {
+            let name = Reference::Tag(repository.clone(), tag);
+            if let Some(found) = names::find_reference(store, &name, &Platform::host())? {
+                images.push(Saved { id: found.id, names: vec![name] });
+            }
         }
-        None => names,
-    };
-    Ok(Saved { id: found.id, names })
+        if !images.is_empty() {
+            return Ok(images);
+        }
+    }
+    let found = require(store, wanted)?;
+    let names = found.name.into_iter().filter(|name| name.tag().is_some()).collect();
+    Ok(vec![Saved { id: found.id, names }])
 }

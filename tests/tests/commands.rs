@@ -1,0 +1,224 @@
+//! The command line as docker's users and their scripts type it.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use tests::{World, busybox_root, import_busybox, is_root, skip};
+
+/// A world with busybox; the test is skipped where there is none.
+macro_rules! world {
+    () => {{
+        let world = World::new();
+        if !import_busybox(&world) {
+            skip!("busybox is not installed");
+        }
+        world
+    }};
+}
+
+/// Runs a container to its end, named, without a network.
+#[track_caller]
+fn run(world: &World, args: &[&str]) -> tests::Outcome {
+    world.gantry(["run", "--network", "none"].iter().chain(args))
+}
+
+#[test]
+fn flags_take_values_as_docker_takes_them() {
+    let world = world!();
+    let list = |args: &[&str]| world.gantry(["images"].iter().chain(args)).ok().stdout;
+    assert_eq!(list(&["-q=false"]), list(&[]));
+    assert_eq!(list(&["-q=true", "--no-trunc=true"]), list(&["-q", "--no-trunc"]));
+    assert_eq!(list(&["-q", "-q=false"]), list(&[]));
+    world
+        .gantry(["images", "-q=maybe"])
+        .fails(125)
+        .says(r#"invalid argument "maybe" for "-q, --quiet" flag: strconv.ParseBool: parsing "maybe""#);
+    world.gantry(["ps", "-f", "name"]).fails(125).says("bad format of filter (expected name=value)");
+    world.gantry(["ps", "--format"]).fails(125).says("flag needs an argument: --format");
+    world.gantry(["tag", "busybox"]).fails(1).says("'gantry tag' requires 2 arguments");
+    world.gantry(["login", "-u", "a", "-p", "b", "--password-stdin"]).fails(1).says("cannot specify both");
+    world.close();
+}
+
+#[test]
+fn run_takes_flags_together_and_with_values() {
+    if !is_root() {
+        skip!("running containers needs root so far");
+    }
+    let world = world!();
+    assert_eq!(run(&world, &["--rm=true", "-iw/data", "busybox", "pwd"]).ok().text(), "/data");
+    assert_eq!(
+        run(&world, &["--rm", "-t=false", "-iew=/x", "busybox", "env"]).ok().stdout.lines().count(),
+        4
+    );
+    assert_eq!(world.gantry(["ps", "-aq"]).ok().text(), "");
+    world.close();
+}
+
+#[test]
+fn help_is_there_for_every_verb_and_costs_nothing() {
+    let world = World::new();
+    let all = world.gantry([""; 0]).ok().stdout;
+    let verbs =
+        all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for verb in verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help") {
+        let help = world.gantry(["help", verb]).ok();
+        assert_eq!(help.stdout, world.gantry([verb, "--help"]).ok().stdout);
+        assert!(help.stdout.contains(&format!("Usage: gantry {verb}")), "{help:?}");
+    }
+    world.gantry(["help", "nosuch"]).fails(1).says("unknown help topic: nosuch");
+    assert!(!world.store().exists(), "help makes no store");
+    world.close();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let world = world!();
+    for n in 0..20 {
+        world.gantry(["tag", "busybox", &format!("other:{n}")]).ok();
+    }
+    let mut child = world
+        .command(["images", "--format", &"{{.ID}} ".repeat(1000)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gantry starts");
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+    assert_eq!((stderr.as_str(), child.wait().expect("a child").code()), ("", Some(0)));
+    world.close();
+}
+
+#[test]
+fn an_id_with_two_tags_is_removed_by_force_alone() {
+    let world = world!();
+    world.gantry(["tag", "busybox", "busybox:2"]).ok();
+    let id = world.gantry(["images", "-q", "busybox:2"]).ok().text().to_owned();
+    world.gantry(["rmi", &id]).fails(1).says(&format!(
+        "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+    ));
+    assert_eq!(world.gantry(["rmi", "busybox:2"]).ok().text(), "Untagged: busybox:2");
+    world.gantry(["tag", "busybox", "busybox:2"]).ok();
+    let removed = world.gantry(["rmi", "-f", &id]).ok();
+    let lines: Vec<&str> = removed.stdout.lines().collect();
+    assert_eq!(lines[..2], ["Untagged: busybox:2", "Untagged: busybox:latest"]);
+    assert!(
+        lines.len() == 4 && lines[2..].iter().all(|line| line.starts_with("Deleted: sha256:")),
+        "{lines:?}"
+    );
+    world.gantry(["rmi", "nosuch", "nosuch2"]).fails(1).says("No such image: nosuch2:latest");
+    world.close();
+}
+
+#[test]
+fn several_images_travel_in_one_archive() {
+    let world = world!();
+    let Some(root) = busybox_root() else { skip!("busybox is not installed") };
+    world.gantry(["import", "-c", "CMD [\"other\"]", &root.to_string_lossy(), "other:1"]).ok();
+    world.gantry(["tag", "other:1", "other:2"]).ok();
+    let ids = world.gantry(["images", "-q", "--no-trunc"]).ok().stdout;
+    for format in ["docker", "oci"] {
+        let archive = world.path().join(format!("{format}.tar")).display().to_string();
+        world.gantry(["save", "--format", format, "-o", &archive, "busybox", "other"]).ok();
+        world.gantry(["rmi", "busybox", "other:1", "other:2"]).ok();
+        let loaded = world.gantry(["load", "-q", "-i", &archive]).ok().stdout;
+        let mut lines: Vec<&str> = loaded.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["Loaded image: busybox:latest", "Loaded image: other:1", "Loaded image: other:2"]);
+        let mut now: Vec<String> = lines_of(&world.gantry(["images", "-q", "--no-trunc"]).ok().stdout);
+        let mut before = lines_of(&ids);
+        now.sort_unstable();
+        before.sort_unstable();
+        assert_eq!(now, before, "{format}");
+    }
+    world.close();
+}
+
+fn lines_of(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_cannot_be_imported_or_loaded_says_why() {
+    let world = World::new();
+    world.gantry(["import", "https://registry.example/root.tar", "x"]).fails(1).says("curl -L https://");
+    world.gantry(["import", "/no/such", "x"]).fails(1).says("open /no/such: no such file or directory");
+    world.gantry(["save", "nosuch"]).fails(1).says("No such image: nosuch:latest");
+    world.close();
+}
+
+#[test]
+fn containers_are_filtered_and_shown_as_docker_does() {
+    if !is_root() {
+        skip!("running containers needs root so far");
+    }
+    let world = world!();
+    run(
+        &world,
+        &["--name", "web-a", "-l", "k=1", "-l", "z", "busybox", "sh", "-c", "echo \"a b\" > /written"],
+    )
+    .ok();
+    run(&world, &["--name", "web-ab", "-l", "k=2", "busybox", "true"]).ok();
+    run(&world, &["--name", "db", "-v", "/tmp:/m", "busybox", "false"]).fails(1);
+    let names = |filters: &[&str]| {
+        let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let list = world.gantry(["ps", "-a", "--format", "{{.Names}}"].into_iter().chain(filters)).ok();
+        lines_of(&list.stdout).join(" ")
+    };
+    for (filters, expected) in [
+        (&["name=web-a$"][..], "web-a"),
+        (&["name=^/web"], "web-ab web-a"),
+        (&["name=^(db|web-a)$"], "db web-a"),
+        (&["label=k"], "web-ab web-a"),
+        (&["label=k", "label=z"], "web-a"),
+        (&["label=k=2"], "web-ab"),
+        (&["before=web-ab"], "web-a"),
+        (&["since=web-a"], "db web-ab"),
+        (&["volume=/m"], "db"),
+        (&["exited=1"], "db"),
+        (&["ancestor=busybox:latest", "status=exited", "exited=0"], "web-ab web-a"),
+    ] {
+        assert_eq!(names(filters), expected, "{filters:?}");
+    }
+    world.gantry(["ps", "--filter", "foo=bar"]).fails(1).says("Invalid filter 'foo'");
+    world.gantry(["ps", "-a", "--format", "{{.Nope}}"]).fails(1).says("can't evaluate field Nope");
+    let one = |format: &str| {
+        let list = world.gantry(["ps", "-a", "--filter", "name=web-a$", "--format", format]).ok();
+        list.text().to_owned()
+    };
+    assert_eq!(one("{{.Command}}|{{.Label \"k\"}}|{{.Label \"none\"}}"), r#""sh -c 'echo \"a b\" >…"|1|"#);
+    assert!(one("{{.Size}}").starts_with("4B (virtual "), "{}", one("{{.Size}}"));
+    let inspect = |args: &[&str]| world.gantry(["inspect"].iter().chain(args)).ok().text().to_owned();
+    assert_eq!(inspect(&["-s", "-f", "{{.SizeRw}}", "web-a"]), "4");
+    let format = "{{.Name}} {{.HostConfig.RestartPolicy.Name}} {{index .Config.Labels \"k\"}} {{json .HostConfig.Binds}}";
+    assert_eq!(inspect(&["-f", format, "web-a"]), "/web-a no 1 null");
+    assert_eq!(inspect(&["-f", "{{json .HostConfig.Binds}}", "db"]), r#"["/tmp:/m"]"#);
+    world
+        .gantry(["inspect", "--type", "image", "db"])
+        .fails(1)
+        .says("no such image: db: No such image: db:latest");
+    world.close();
+}
+
+#[test]
+fn environment_comes_from_files_and_streams_are_chosen() {
+    if !is_root() {
+        skip!("running containers needs root so far");
+    }
+    let world = world!();
+    world.write("ef", "# comment\nQ=\"quoted\"\nFROM_FILE=1\n");
+    let script = "echo $Q $FROM_FILE; echo err >&2";
+    let run = |args: &[&str]| run(&world, &[&["--rm"], args].concat());
+    let both = run(&["--env-file", "ef", "-e", "FROM_FILE=2", "busybox", "sh", "-c", script]).ok();
+    assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("\"quoted\" 2\n", "err\n"));
+    let one = run(&["-a", "stdout", "busybox", "sh", "-c", script]).ok();
+    assert_eq!(one.stderr, "");
+    run(&["--env-file", "nofile", "busybox", "true"])
+        .fails(125)
+        .says("open nofile: no such file or directory");
+    run(&["-e", "=1", "busybox", "true"]).fails(125).says("invalid environment variable: =1");
+    run(&["-v", "/tmp:/m", "-v", "/etc:/m", "busybox", "true"]).fails(125).says("Duplicate mount point: /m");
+    run(&["-d", "busybox", "true"]).fails(125).says("docker's flag --detach is not here yet");
+    world.close();
+}
