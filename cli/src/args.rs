@@ -27,9 +27,15 @@ pub(crate) use usage::Usage;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
-The store is `--root DIR`, else `$GANTRY_ROOT`, else /var/lib/gantry for root and $XDG_DATA_HOME/gantry for others.
-Credentials, certificates and mirrors are read where docker keeps them. Verbs, flags and exit codes are docker's:
-`alias docker=gantry` is meant to work."
+The store is `--root DIR`, else `$GANTRY_ROOT`, else /var/lib/gantry for root and
+$XDG_DATA_HOME/gantry for others. Credentials, certificates and mirrors are read where docker
+keeps them. Verbs and flags are docker's: `alias docker=gantry` is meant to work.
+
+Exit codes: 0 done; 1 failed, the message says why; 125 wrong flags, or `run` failed before its
+command was started; 126 and 127 the command of `run` cannot be executed or was not found;
+128+n ended by signal n; else `run` ends with the code of its command.
+
+`gantry help VERB` explains a verb."
 )]
 pub(crate) struct Cli {
     /// Flags of every verb.

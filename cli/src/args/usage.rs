@@ -81,7 +81,8 @@ fn help(mut command: Command) -> String {
     if let Some(about) = command.get_long_about().cloned() {
         command = command.about(about);
     }
-    command.render_help().to_string()
+    // clap thinks that `--help` would say more.
+    command.render_help().to_string().replace(" (see more with '--help')", "")
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {

@@ -24,9 +24,10 @@ use crate::runner::EngineRunner;
 
 /// Build an image from a Dockerfile
 ///
-/// CONTEXT is the directory that COPY and ADD read; `-` reads a Dockerfile from stdin and has no context. The Dockerfile is
-/// `Dockerfile` in the context unless `-f` names another; what `.dockerignore` lists is left out. Unchanged steps come from
-/// the cache, which is keyed by content: a touched file changes nothing.
+/// CONTEXT is the directory that COPY and ADD read; `-` reads a Dockerfile from stdin and has no
+/// context. The Dockerfile is `Dockerfile` in the context unless `-f` names another; what
+/// `.dockerignore` lists is left out. Unchanged steps come from the cache, which is keyed by content:
+/// a touched file changes nothing.
 ///
 /// Examples:
 ///   gantry build -t app .

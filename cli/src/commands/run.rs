@@ -120,7 +120,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     // Unpacked before the container exists: a layer that cannot be unpacked leaves none behind.
     let lowers = Snapshots::new(&store).ensure(&image.rootfs.diff_ids)?.lowers;
     let containers = Containers::new(store.paths().containers());
-    let container = containers.create(config, args.name.as_deref().unwrap_or_default())?;
+    let container = containers
+        .create(config, args.name.as_deref().unwrap_or_default())
+        .map_err(|error| verbatim(format!("gantry: {}", chain(&error))))?;
     if let Some(file) = &args.cidfile {
         fs::write(file, container.id()).with_context(|| format!("cannot write {}", file.display()))?;
     }
