@@ -39,11 +39,20 @@ pub(super) fn with_parent<T>(path: &Path, mut make: impl FnMut() -> io::Result<T
     let parent = path.parent().expect("paths of the store have a parent");
     for _ in 0..100 {
         match make() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(parent)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => make_folder(parent)?,
             result => return result,
         }
     }
     make()
+}
+
+/// Makes a folder and those above it. When another process removes one in between, the kernel says first that it exists
+/// and then that it does not: the caller tries again.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir_all(folder) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes a file; whether it was there.
