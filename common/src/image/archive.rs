@@ -4,6 +4,7 @@
 //! oci-layout                {"imageLayoutVersion": "1.0.0"}
 //! index.json                one descriptor an image and name
 //! manifest.json             docker's list: config, layers and names of each image
+//! repositories              repository, tag, top layer: written for old readers, never read
 //! blobs/<alg>/<hex>         manifests, configs, layers
 //! ```
 //! We write both at once, as docker does since version 25, so every reader finds what it knows. In docker's form the

@@ -71,6 +71,7 @@ pub fn save(
         written: BTreeSet::new(),
         index: Vec::new(),
         list: Vec::new(),
+        repositories: BTreeMap::new(),
     };
     for image in images {
         match format {
@@ -88,6 +89,8 @@ struct Saver<'a, W: Write> {
     written: BTreeSet<Digest>,
     index: Vec<Descriptor>,
     list: Vec<DockerEntry>,
+    /// Repository, tag, top layer: what dockers before `manifest.json` read, and scripts still look for.
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl<W: Write> Saver<'_, W> {
@@ -161,6 +164,12 @@ impl<W: Write> Saver<'_, W> {
 
     fn list_docker(&mut self, image: &Saved, config: &ImageConfig, blob: impl Fn(&Digest) -> Digest) {
         let tags = image.names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+        if let Some(top) = config.rootfs.diff_ids.last().map(&blob) {
+            for (name, tag) in image.names.iter().filter_map(|name| Some((name, name.tag()?))) {
+                let tags = self.repositories.entry(name.repository().familiar()).or_default();
+                tags.insert(tag.to_string(), top.hex().to_owned());
+            }
+        }
         self.list.push(DockerEntry {
             config: blob_name(&image.id),
             repo_tags: Some(tags),
@@ -208,9 +217,13 @@ impl<W: Write> Saver<'_, W> {
             annotations: BTreeMap::new(),
         };
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        for (name, bytes) in
-            [("index.json", json(&index)), ("manifest.json", list), ("oci-layout", layout.to_vec())]
-        {
+        let documents = [
+            ("index.json", json(&index)),
+            ("manifest.json", list),
+            ("oci-layout", layout.to_vec()),
+            ("repositories", json(&self.repositories)),
+        ];
+        for (name, bytes) in documents {
             self.append(name, bytes.len() as u64, &bytes[..])?;
         }
         self.tar.into_inner().and_then(|mut out| out.flush()).map_err(SaveError::Write)
