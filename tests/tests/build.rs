@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::{
-    Dockerd, Server, World, corpora, gantry_binary, has, import_busybox, import_debian, is_root, run_client,
-    skip,
+    Dockerd, Server, World, gantry_binary, has, import_busybox, import_debian, is_root, run_client, skip,
 };
 
 fn world() -> Result<World, &'static str> {
@@ -246,71 +245,4 @@ fn a_failed_command_shows_its_output_and_code() {
         assert!(failed.stderr.contains(text), "expected `{text}` in:\n{}", failed.stderr);
     }
     world.close();
-}
-
-/// Build cases that do not pass yet, each with the part that is missing: this list only ever gets shorter.
-const OPEN_CASES: &str = include_str!("../open-build-cases.txt");
-
-#[test]
-fn build_cases_of_the_corpora_give_what_buildkit_gave() {
-    if !is_root() {
-        skip!("RUN needs root so far");
-    }
-    let bases = bases_folder();
-    let world = World::new();
-    let made = run_client(
-        &world,
-        corpora().join("bases.sh").to_str().expect("UTF-8"),
-        &[bases.to_str().expect("UTF-8")],
-    );
-    if made.code != 0 {
-        skip!("the base images cannot be made here: {}", made.stderr.lines().last().unwrap_or_default());
-    }
-    for base in ["busybox", "alpine", "debian"] {
-        let archive = bases.join(format!("{base}.docker.tar"));
-        if archive.is_file() {
-            world.gantry(["load", "-i", archive.to_str().expect("UTF-8")]).ok();
-        } else {
-            eprintln!("skipped: base image {base} cannot be made here");
-        }
-    }
-    let build = format!(
-        "{} --root {} build -f {{file}} -t {{tag}} --output type=oci,dest={{out}} {{args}} {{context}}",
-        gantry_binary().display(),
-        world.store().display()
-    );
-    let runner = corpora().join("../bench/builder/run-cases.sh");
-    let output = Command::new(&runner)
-        .arg(corpora().join("build-cases"))
-        .env("CORPORA", corpora())
-        .env("BASES", &bases)
-        .env("BUILD", build)
-        .env("HOME", world.path().join("home"))
-        .output()
-        .unwrap_or_else(|error| panic!("cannot run {}: {error}", runner.display()));
-    let report = String::from_utf8_lossy(&output.stdout);
-    let (passed, failed): (Vec<&str>, Vec<&str>) = report
-        .lines()
-        .filter(|line| line.starts_with("ok ") || line.starts_with("FAIL "))
-        .partition(|line| line.starts_with("ok "));
-    let name =
-        |line: &str| line.split_whitespace().nth(1).unwrap_or_default().trim_end_matches(':').to_owned();
-    let open: BTreeSet<&str> = OPEN_CASES
-        .lines()
-        .filter(|l| !l.starts_with('#'))
-        .filter_map(|l| l.split_whitespace().next())
-        .collect();
-    let unexpected: Vec<&&str> = failed.iter().filter(|line| !open.contains(name(line).as_str())).collect();
-    assert!(unexpected.is_empty(), "cases that should pass:\n{unexpected:#?}");
-    let healed: Vec<String> =
-        passed.iter().map(|line| name(line)).filter(|name| open.contains(name.as_str())).collect();
-    assert!(healed.is_empty(), "these pass now, take them off the list of open cases: {healed:?}");
-    assert!(!passed.is_empty(), "no case ran:\n{report}\n{}", String::from_utf8_lossy(&output.stderr));
-    println!("build cases: {} passed, {} open", passed.len(), failed.len());
-    world.close();
-}
-
-/// The bases are expensive and kept beside the build.
-fn bases_folder() -> std::path::PathBuf {
-    gantry_binary().parent().expect("a program is in a folder").join("build-case-bases")
 }

@@ -33,13 +33,18 @@ pub fn run(filter: &[&str]) -> Result<()> {
 struct Summary {
     passed: u64,
     failed: u64,
-    skipped: BTreeMap<String, u64>,
+    /// The test whose output is being shown.
+    section: String,
+    /// Why tests could not run, or not to their end; each test counts once.
+    skipped: BTreeMap<String, String>,
 }
 
 impl Summary {
     fn take_in(&mut self, line: &str) {
-        if let Some(reason) = line.trim_start().strip_prefix("skipped: ") {
-            *self.skipped.entry(reason.to_owned()).or_default() += 1;
+        if let Some(section) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            section.clone_into(&mut self.section);
+        } else if let Some(reason) = line.trim_start().strip_prefix("skipped: ") {
+            self.skipped.entry(self.section.clone()).or_insert_with(|| reason.to_owned());
         } else if line.starts_with("test ") && line.ends_with("... ok") {
             self.passed += 1;
         } else if line.starts_with("test ") && line.ends_with("FAILED") {
@@ -51,12 +56,12 @@ impl Summary {
     }
 
     fn print(&self) {
-        let skipped: u64 = self.skipped.values().sum();
         println!();
-        for (reason, count) in &self.skipped {
-            println!("skipped {count}: {reason}");
+        for (test, reason) in &self.skipped {
+            println!("skipped {test}: {reason}");
         }
         // A skipped test counts as passed for the harness, and as skipped only here.
+        let skipped = self.skipped.len() as u64;
         println!("{} passed, {} failed, {skipped} skipped", self.passed.saturating_sub(skipped), self.failed);
     }
 }

@@ -1,6 +1,7 @@
 //! The arrows between crates, as ARCHITECTURE.md draws them: another edge is an error.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -37,48 +38,77 @@ fn crates_know_only_whom_they_may_know() {
     }
 }
 
-/// Inside `common` the arrows are values ← store ← layer ← snapshot, client → values and store, image → all.
+/// Inside `common` the arrows are values ← store ← layer ← snapshot, client → values and store, image → all. Files of
+/// tests may use what they like.
 #[test]
 fn modules_of_common_point_downwards() {
-    const ORDER: &[(&str, &[&str])] = &[
+    const ABOVE_VALUES: &[&str] = &["store", "layer", "snapshot", "client", "image"];
+    const FORBIDDEN: &[(&str, &[&str])] = &[
+        ("decompress.rs", ABOVE_VALUES),
+        ("digest.rs", ABOVE_VALUES),
+        ("oci", ABOVE_VALUES),
+        ("passwd.rs", ABOVE_VALUES),
+        ("platform.rs", ABOVE_VALUES),
+        ("reference.rs", ABOVE_VALUES),
         ("store", &["layer", "snapshot", "client", "image"]),
         ("layer", &["snapshot", "client", "image"]),
         ("snapshot", &["client", "image"]),
         ("client", &["layer", "snapshot", "image"]),
-        ("oci", &["store", "layer", "snapshot", "client", "image"]),
+        ("image", &[]),
     ];
-    let common =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("workspace").join("common/src");
-    for (module, forbidden) in ORDER {
-        for (file, text) in sources(&common.join(module)) {
-            for other in *forbidden {
-                let names =
-                    [format!("crate::{other}::"), format!("crate::{other};"), format!("crate::{{{other}")];
-                let found = names.iter().find(|name| text.contains(name.as_str()));
-                assert!(found.is_none(), "{file}: `{module}` must not know `{other}`");
+    let common = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("workspace").join("common/src");
+    let listed: BTreeSet<String> = FORBIDDEN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let found: BTreeSet<String> = std::fs::read_dir(&common)
+        .expect("readable folder")
+        .map(|entry| entry.expect("readable folder").file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "lib.rs")
+        .collect();
+    assert_eq!(found, listed, "the table of this test lists every module of common");
+    for (module, forbidden) in FORBIDDEN {
+        let sources = sources(&common.join(module));
+        assert!(!sources.is_empty(), "{module} has sources");
+        for (file, text) in sources {
+            for other in uses(&text) {
+                assert!(!forbidden.contains(&other.as_str()), "{file}: `{module}` must not know `{other}`");
             }
         }
     }
 }
 
-fn sources(folder: &std::path::Path) -> Vec<(String, String)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.expect("readable folder").path();
-        // Tests may use what they like.
-        let name = path.file_stem().unwrap_or_default();
-        if name == "tests" || name == "testing" {
-            continue;
-        }
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else {
-            let text = std::fs::read_to_string(&path).expect("readable source");
-            // Those at the end of a file, too.
-            let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-            found.push((path.display().to_string(), text));
+/// The modules of the crate that a text names: `crate::layer::…`, `use crate::{oci, layer}`.
+fn uses(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let group = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(group, _)| group);
+        for path in group.unwrap_or(rest).split(',').take(if group.is_some() { usize::MAX } else { 1 }) {
+            let name =
+                path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            found.insert(name.to_owned());
         }
     }
     found
+}
+
+#[test]
+fn every_spelling_of_a_use_is_seen() {
+    let text = "use crate::{oci, layer::Kind};\nlet x = crate::store::Store::open(y);\npub(in crate::client) fn f() {}";
+    let expected = ["client", "layer", "oci", "store"].map(str::to_owned);
+    assert_eq!(uses(text), BTreeSet::from(expected));
+}
+
+/// The sources below a path without those of tests: a file's `#[cfg(test)] mod … { … }`, which stands at its end, and files
+/// named after tests.
+fn sources(path: &Path) -> Vec<(String, String)> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    if ["tests", "testing", "faults"].contains(&&*name) {
+        return Vec::new();
+    }
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).expect("readable folder");
+        return entries.flat_map(|entry| sources(&entry.expect("readable folder").path())).collect();
+    }
+    let text = std::fs::read_to_string(path).expect("readable source");
+    let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    vec![(path.display().to_string(), text[..tests].to_owned())]
 }
