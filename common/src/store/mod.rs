@@ -117,7 +117,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the store at `root`, making it when it is not there, and removes what dead processes left in `ingest/`.
+    /// Opens the store at `root`, making it when it is not there, and removes what dead processes left.
     /// The time this takes does not depend on how much is stored.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Store {
 
     /// Removes what processes that are gone have left half done.
     fn sweep(&self) -> Result<(), StoreError> {
-        let swept = self.sweep_ingest()? + self.sweep_leases()?;
+        let swept = self.sweep_ingest()? + self.sweep_leases()? + self.sweep_servers()?;
         if swept > 0 {
             tracing::info!(store = %self.root().display(), swept, "removed what dead processes left");
         }

@@ -26,18 +26,21 @@ impl Store {
 
     /// Removes files and folders in `ingest/` whose owner is gone; how many.
     pub(super) fn sweep_ingest(&self) -> Result<usize, StoreError> {
-        let folder = self.paths().ingest();
-        let mut swept = 0;
-        for id in listing::names(&folder, None, None)? {
-            let path = folder.join(id);
-            match sweep(&path) {
-                Ok(removed) => swept += usize::from(removed),
-                // Files of another user of a namespace, perhaps. They are in nobody's way.
-                Err(error) => tracing::warn!(%error, "cannot remove what a dead process left"),
-            }
-        }
-        Ok(swept)
+        sweep_folder(&self.paths().ingest())
     }
+}
+
+/// Removes what is in `folder` and whose owner is gone; how much.
+pub(super) fn sweep_folder(folder: &Path) -> Result<usize, StoreError> {
+    let mut swept = 0;
+    for id in listing::names(folder, None, None)? {
+        match sweep(&folder.join(id)) {
+            Ok(removed) => swept += usize::from(removed),
+            // Files of another user of a namespace, perhaps. They are in nobody's way.
+            Err(error) => tracing::warn!(%error, "cannot remove what a dead process left"),
+        }
+    }
+    Ok(swept)
 }
 
 /// Removes `path` unless its owner lives; whether it was removed.

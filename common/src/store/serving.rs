@@ -7,6 +7,7 @@ use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
 use super::listing;
+use super::scratch;
 
 /// Where a server of this store can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +39,12 @@ struct ServingFile {
 }
 
 impl Store {
-    /// Makes a server known to other processes.
+    /// Makes a server known to other processes. Records of dead ones are removed.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the record cannot be written.
     pub fn announce(&self, server: &Server) -> Result<Serving, StoreError> {
+        self.sweep_servers()?;
         let path = self.paths().serving().join(disk::random_id()?);
         let record = ServingFile {
             version: VERSION,
@@ -76,6 +78,11 @@ impl Store {
             }));
         }
         Ok(servers)
+    }
+
+    /// Removes the records of servers that are gone; how many.
+    pub(super) fn sweep_servers(&self) -> Result<usize, StoreError> {
+        scratch::sweep_folder(&self.paths().serving())
     }
 }
 

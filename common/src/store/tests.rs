@@ -285,15 +285,19 @@ fn a_server_is_known_while_it_lives() {
         pid: std::process::id(),
     };
     let serving = store.announce(&server).unwrap();
-    assert_eq!(store.servers().unwrap(), [server]);
+    assert_eq!(store.servers().unwrap(), std::slice::from_ref(&server));
     // What a killed one leaves: a record that nobody holds.
-    fs::copy(
-        store.paths().serving().join(&names(&store.paths().serving())[0]),
-        store.paths().serving().join("dead"),
-    )
-    .unwrap();
+    let records = store.paths().serving();
+    let kill = || fs::copy(records.join(&names(&records)[0]), records.join("dead")).unwrap();
+    kill();
     assert_eq!(store.servers().unwrap().len(), 1);
-    drop(serving);
+    kill();
+    assert!(store.check(&CheckOptions::default()).unwrap().is_sound());
+    assert_eq!(names(&records).len(), 1);
+    kill();
+    let second = store.announce(&server).unwrap();
+    assert_eq!(names(&records).len(), 2);
+    drop((serving, second));
     assert!(store.servers().unwrap().is_empty());
 }
 
