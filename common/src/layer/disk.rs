@@ -45,6 +45,15 @@ pub(super) struct Format {
 }
 
 impl Format {
+    /// Whether `bytes` are as they were written. [`DiskError::Version`] when a newer gantry wrote them.
+    pub(super) fn is_intact(&self, bytes: &[u8]) -> Result<bool, DiskError> {
+        match Decoder::new(self, bytes) {
+            Ok(_) => Ok(true),
+            Err(DiskError::Magic { .. } | DiskError::Damaged { .. }) => Ok(false),
+            Err(error @ DiskError::Version { .. }) => Err(error),
+        }
+    }
+
     fn damaged(&self) -> DiskError {
         DiskError::Damaged { table: self.name }
     }
@@ -109,16 +118,20 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(format: &'a Format, bytes: &'a [u8]) -> Result<Self, DiskError> {
-        let rest = bytes.strip_prefix(format.magic).ok_or(DiskError::Magic { expected: format.name })?;
-        let (&version, _) = rest.split_first().ok_or(format.damaged())?;
-        if version > format.version {
-            return Err(DiskError::Version { table: format.name, version, newest: format.version });
+        if !bytes.starts_with(format.magic) {
+            return Err(DiskError::Magic { expected: format.name });
         }
+        // The checksum comes first: a flipped bit in the version does not make a table one of a newer gantry.
         let (framed, crc) = bytes.split_last_chunk::<4>().ok_or(format.damaged())?;
         if crc32fast::hash(framed) != u32::from_le_bytes(*crc) {
             return Err(format.damaged());
         }
-        Ok(Decoder { format, rest: framed.get(9..).ok_or(format.damaged())? })
+        let framed = framed.strip_prefix(format.magic).ok_or(format.damaged())?;
+        let (&version, rest) = framed.split_first().ok_or(format.damaged())?;
+        if version > format.version {
+            return Err(DiskError::Version { table: format.name, version, newest: format.version });
+        }
+        Ok(Decoder { format, rest })
     }
 
     pub(super) fn damaged(&self) -> DiskError {

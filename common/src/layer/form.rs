@@ -19,7 +19,7 @@ use super::disk::{Decoder, DiskError, Encoder, Format};
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
 
-const FORMAT: Format = Format { name: "table of a layer's form", magic: b"gantryLF", version: 1 };
+pub(super) const FORMAT: Format = Format { name: "table of a layer's form", magic: b"gantryLF", version: 1 };
 
 /// In front of the names of blobs that came from elsewhere.
 pub(super) const FOREIGN: &str = "foreign-";

@@ -15,7 +15,7 @@ use super::form::Form;
 use super::index::{Content, Entry, Index, Kind};
 use super::pipe::{PipeReader, PipeWriter, channel};
 use super::reader::{Limits, TarError, TarReader, path_refused};
-use super::stored::{LayerError, Place, check_diff_id, is_there};
+use super::stored::{LayerError, Place, check_diff_id, has_intact_index, remove_damaged_forms};
 use crate::digest::{Algorithm, Digest, Hashing};
 use crate::store::{CommitError, Ingest, Store};
 
@@ -155,14 +155,14 @@ fn stopped() -> LayerError {
     LayerError::Decompress(io::ErrorKind::BrokenPipe.into())
 }
 
-/// An index that is there already stays: when our own writer made it, it knows more.
+/// An index that is there already stays unless it is damaged: when our own writer made it, it knows more.
 fn keep(store: &Store, diff_id: &Digest, index: &Index, form: &Form) -> Result<(), LayerError> {
     let place = Place::new(store)?;
     let paths = store.paths();
-    let path = paths.layer_index(diff_id);
-    if !is_there(&path)? {
-        place.write(&index.encode(), &path)?;
+    if !has_intact_index(store, diff_id)? {
+        place.write(&index.encode(), &paths.layer_index(diff_id))?;
     }
+    remove_damaged_forms(store, diff_id)?;
     place.write(&form.encode(), &paths.layer_form(diff_id, &Form::foreign_name(&form.blob)))?;
     Ok(())
 }

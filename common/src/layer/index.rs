@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use super::disk::{Decoder, DiskError, Encoder, Format};
 use crate::digest::{Algorithm, Digest};
 
-const FORMAT: Format = Format { name: "layer index", magic: b"gantryLI", version: 1 };
+pub(super) const FORMAT: Format = Format { name: "layer index", magic: b"gantryLI", version: 1 };
 
 /// Why an index cannot be read.
 pub type IndexError = DiskError;
@@ -519,7 +519,9 @@ mod tests {
             Index::decode(&bytes)
         };
         assert!(matches!(with(0, b'X'), Err(IndexError::Magic { .. })));
-        assert!(matches!(with(8, 9), Err(IndexError::Version { version: 9, .. })));
+        let newer = Encoder::new(&Format { version: 9, ..FORMAT }).finish();
+        assert!(matches!(Index::decode(&newer), Err(IndexError::Version { version: 9, .. })));
+        assert!(matches!(with(8, 9), Err(IndexError::Damaged { .. })));
         assert!(matches!(with(20, 0xff), Err(IndexError::Damaged { .. })));
         for len in 0..bytes.len() {
             assert!(Index::decode(&bytes[..len]).is_err(), "cut at {len}");

@@ -11,17 +11,19 @@
 //! blob before its form; all of them are pure functions of the diff ID (but `previous`, a hint), so who comes second
 //! replaces a file by the same one and no lock is needed. [`crate::store::Reach::layer`] makes the names durable.
 //!
+//! A layer of which a table is damaged counts as absent, so that whoever has its bytes brings it again, which heals it.
+//!
 //! A layer made here keeps its tar; one that was pulled keeps its blob, from which the tar can be had again.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::codec::{Codec, DecodeError, Expansion, decoder};
-use super::disk::DiskError;
-use super::form::{FOREIGN, Form};
-use super::index::Index;
+use super::disk::{DiskError, Format};
+use super::form::{self, FOREIGN, Form};
+use super::index::{self, Index};
 use super::pipe::{Pipe, pipe};
 use super::reader::TarError;
 use super::writer::{LayerWriter, WriteError, WriterOptions};
@@ -80,7 +82,7 @@ pub enum LayerError {
     #[error("cannot read {}", path.display())]
     Table {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong with it.
         source: DiskError,
     },
@@ -158,16 +160,47 @@ pub fn index(store: &Store, diff_id: &Digest) -> Result<Arc<Index>, LayerError> 
     Ok(Arc::new(index))
 }
 
-/// Whether a layer is in the store, so that its tar can be had.
+/// Whether a layer is in the store with undamaged tables, so that its tar can be had.
 ///
 /// # Errors
-/// [`LayerError`] when the store cannot be read.
+/// [`LayerError`] when the store cannot be read, or a newer gantry wrote a table of the layer.
 pub fn exists(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
-    let paths = store.paths();
-    if !is_there(&paths.layer_index(diff_id))? {
+    if !has_intact_index(store, diff_id)? || !damaged_forms(store, diff_id)?.is_empty() {
         return Ok(false);
     }
-    Ok(is_there(&paths.layer_tar(diff_id))? || !forms(store, diff_id)?.is_empty())
+    Ok(is_there(&store.paths().layer_tar(diff_id))? || !forms(store, diff_id)?.is_empty())
+}
+
+pub(super) fn has_intact_index(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
+    let intact = is_intact(&index::FORMAT, &store.paths().layer_index(diff_id))?;
+    Ok(intact == Some(true))
+}
+
+/// Takes away the damaged records of a layer's forms; an undamaged one is written when its blob is made or comes again.
+pub(super) fn remove_damaged_forms(store: &Store, diff_id: &Digest) -> Result<(), LayerError> {
+    for path in damaged_forms(store, diff_id)? {
+        tracing::warn!(path = %path.display(), "removing a damaged record");
+        absent_is_none(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn damaged_forms(store: &Store, diff_id: &Digest) -> Result<Vec<PathBuf>, LayerError> {
+    let mut damaged = Vec::new();
+    for name in form_names(store, diff_id)? {
+        let path = store.paths().layer_form(diff_id, &name);
+        if is_intact(&form::FORMAT, &path)? == Some(false) {
+            damaged.push(path);
+        }
+    }
+    Ok(damaged)
+}
+
+/// Whether a table is undamaged; `None` when it is not there.
+fn is_intact(format: &Format, path: &Path) -> Result<Option<bool>, LayerError> {
+    let Some(bytes) = read_if_there(path)? else { return Ok(None) };
+    let intact = format.is_intact(&bytes);
+    Ok(Some(intact.map_err(|source| LayerError::Table { path: path.to_owned(), source })?))
 }
 
 /// The blobs in the store that a layer travels as, those of our own making before others.
@@ -336,7 +369,7 @@ impl Place {
         Ok(Place(store.scratch()?))
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -356,6 +389,7 @@ impl Place {
         let paths = store.paths();
         self.put("tar", &tar, &paths.layer_tar(diff_id))?;
         self.write(&index.encode(), &paths.layer_index(diff_id))?;
+        remove_damaged_forms(store, diff_id)?;
         if let Some(previous) = options.previous.as_ref().filter(|previous| *previous != diff_id) {
             self.write(format!("{previous}\n").as_bytes(), &paths.layer_previous(diff_id))?;
         }

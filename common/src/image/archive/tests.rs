@@ -1,6 +1,7 @@
 use super::*;
 use crate::digest::Digest;
 use crate::image::import::{ImportRequest, import};
+use crate::layer::{Follow, Root};
 use crate::oci::Config;
 use crate::platform::Platform;
 use crate::store::{CheckOptions, Store};
@@ -61,6 +62,36 @@ fn an_image_survives_both_formats_with_its_id_and_names() {
         assert_eq!(names, ["tool:1", "team/tool:2"]);
         for store in [from, to] {
             assert_sound(&store);
+        }
+    }
+}
+
+#[test]
+fn loading_again_heals_the_tables_of_a_layer() {
+    for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
+        let (_a, from) = store();
+        let id = imported(&from);
+        let diff_id = crate::image::names::config(&from, &id).unwrap().rootfs.diff_ids[0].clone();
+        let archive = saved(&from, &id, format);
+        let (_b, to) = store();
+        load(&to, &archive[..], &Platform::host(), &|_| {}).unwrap();
+        for store in [&from, &to] {
+            let paths = store.paths();
+            let forms = std::fs::read_dir(paths.layer_forms(&diff_id)).unwrap();
+            let forms = forms.map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+            for path in forms.into_iter().chain([paths.layer_index(&diff_id)]) {
+                // What looks like a newer version is damage too when the checksum is wrong.
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[8] ^= 2;
+                std::fs::write(&path, bytes).unwrap();
+                assert!(!store.check(&CheckOptions::default()).unwrap().is_sound());
+                load(store, &archive[..], &Platform::host(), &|_| {}).unwrap();
+                assert_sound(store);
+                let root = Root::open(store, std::slice::from_ref(&diff_id)).unwrap();
+                let tool = root.lookup(b"bin/tool", Follow::No).unwrap().unwrap();
+                let text = std::io::read_to_string(root.open_file(store, &tool).unwrap()).unwrap();
+                assert_eq!(text, "#!/bin/sh\n");
+            }
         }
     }
 }

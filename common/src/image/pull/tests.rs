@@ -403,6 +403,23 @@ async fn a_pull_that_is_dropped_leaves_a_sound_store() {
     machine.check();
 }
 
+#[tokio::test]
+async fn pulling_again_heals_the_tables_of_a_layer_without_fetching_it() {
+    let sample = Sample::new(vec![layer("f", b"x")]);
+    let registry = Registry::default();
+    sample.put(&registry, "latest");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap();
+    let index = machine.store.paths().layer_index(&sample.layers[0].diff_id);
+    let undamaged = std::fs::read(&index).unwrap();
+    std::fs::write(&index, &undamaged[1..]).unwrap();
+    let requests = server.lines().len();
+    get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap();
+    assert_eq!(std::fs::read(&index).unwrap(), undamaged);
+    assert!(!server.lines()[requests..].iter().any(|line| line.contains("/blobs/")));
+}
+
 /// Runs itself as another process, which can be killed.
 #[tokio::test]
 async fn a_pull_that_is_killed_leaves_a_sound_store_and_the_next_one_completes_it() {

@@ -78,6 +78,8 @@ impl Store {
         check.refs()?;
         check.bytes(options)?;
         check.report.faults.sort_by_cached_key(Fault::to_string);
+        // Several images may need the same layer.
+        check.report.faults.dedup_by_key(|fault| fault.to_string());
         Ok(check.report)
     }
 }

@@ -11,6 +11,10 @@ use crate::store::paths::from_flat;
 use crate::store::scratch;
 use crate::store::{ManifestLink, ServedRepository, UploadId};
 
+/// The beginnings of `layers/<alg>/<hh>/<hex>/index` and `…/as/<codec>`. A CRC-32 of all before it ends both files.
+const INDEX_MAGIC: &[u8; 8] = b"gantryLI";
+const FORM_MAGIC: &[u8; 8] = b"gantryLF";
+
 /// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`, which `common::layer::form` draws; what follows is the
 /// business of layers.
 struct LayerForm {
@@ -186,8 +190,11 @@ impl Check<'_> {
                 self.reach_children(&manifest.digest, Some(&manifest.media_type));
             }
             for diff_id in self.diff_ids(&id) {
+                let has_index = self.store.paths().layer_index(&diff_id).exists();
                 if !self.has_layer(&diff_id)? && still_there() {
                     self.report.faults.push(Fault::Layer { image: id.clone(), diff_id });
+                } else if !has_index && still_there() {
+                    self.report.faults.push(Fault::Index { diff_id });
                 }
             }
         }
@@ -213,7 +220,8 @@ impl Check<'_> {
             return Ok(true);
         }
         for codec in listing::names(&forms, None, None)? {
-            if let Some(Ok(form)) = read_form(&forms.join(codec))?
+            if let Some(bytes) = disk::read(&forms.join(codec))?
+                && let Some(form) = parse_form(&bytes)
                 && self.store.blob_size(&form.blob)?.is_some()
             {
                 return Ok(true);
@@ -222,22 +230,26 @@ impl Check<'_> {
         Ok(false)
     }
 
-    /// The compressed forms of layers exist.
+    /// The tables of layers are what was written, and the blobs that they travel as exist.
     pub(super) fn layers(&mut self) -> Result<(), StoreError> {
         for (diff_id, _) in self.fanned_out(&self.store.paths().layers())? {
             self.report.layers += 1;
+            let index = disk::read(&self.store.paths().layer_index(&diff_id))?;
+            if index.is_some_and(|bytes| table(&bytes, INDEX_MAGIC).is_none()) {
+                self.report.faults.push(Fault::Index { diff_id: diff_id.clone() });
+            }
             let forms = self.store.paths().layer_forms(&diff_id);
             for codec in listing::names(&forms, None, None)? {
-                let path = forms.join(codec);
-                match read_form(&path)? {
-                    Some(Ok(form)) => {
+                let path = forms.join(&codec);
+                let Some(bytes) = disk::read(&path)? else { continue };
+                match parse_form(&bytes) {
+                    Some(form) => {
                         let holder = Holder::Layer(diff_id.clone());
                         self.need(&holder, &form.blob, Some(form.size_bytes), || path.exists())?;
                     }
-                    Some(Err(source)) => {
-                        self.report.faults.push(Fault::Unreadable(StoreError::Damaged { path, source }));
+                    None => {
+                        self.report.faults.push(Fault::Form { diff_id: diff_id.clone(), form: codec });
                     }
-                    None => {}
                 }
             }
         }
@@ -377,15 +389,16 @@ struct Child {
     is_manifest: bool,
 }
 
-fn read_form(path: &Path) -> Result<Option<Result<LayerForm, serde_json::Error>>, StoreError> {
-    let malformed = || <serde_json::Error as serde::de::Error>::custom("not the table of a layer's form");
-    Ok(disk::read(path)?.map(|bytes| parse_form(&bytes).ok_or_else(malformed)))
+/// What follows magic and version in an undamaged table.
+fn table<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Option<&'a [u8]> {
+    let (table, crc) = bytes.split_last_chunk()?;
+    let (_version, body) = table.strip_prefix(magic)?.split_first()?;
+    (crc32fast::hash(table) == u32::from_le_bytes(*crc)).then_some(body)
 }
 
-/// Magic, version and codec, then the blob's algorithm, digest and length, a LEB128 number.
+/// The codec, then the blob's algorithm, digest and length, a LEB128 number.
 fn parse_form(bytes: &[u8]) -> Option<LayerForm> {
-    let (_version, rest) = bytes.strip_prefix(b"gantryLF")?.split_first()?;
-    let (_codec, rest) = rest.split_first()?;
+    let (_codec, rest) = table(bytes, FORM_MAGIC)?.split_first()?;
     let (algorithm, rest) = rest.split_first()?;
     let algorithm = match algorithm {
         0 => Algorithm::Sha256,

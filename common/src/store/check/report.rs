@@ -144,6 +144,24 @@ pub enum Fault {
         /// The layer.
         diff_id: Digest,
     },
+    /// What is in a layer is not known any more.
+    #[error(
+        "list of files of layer {diff_id} is missing or damaged; load, pull or build an image with this layer again"
+    )]
+    Index {
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// The record of a blob that a layer travels as cannot be read.
+    #[error(
+        "record `{form}` of layer {diff_id} is damaged; load, pull or build an image with this layer again"
+    )]
+    Form {
+        /// The layer.
+        diff_id: Digest,
+        /// The name of the record.
+        form: String,
+    },
     /// A file or folder that nothing in this program makes under that name.
     #[error("{} is not a name that belongs into the store", path.display())]
     Foreign {

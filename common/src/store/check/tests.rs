@@ -67,8 +67,9 @@ impl Sample {
         let hex = self.layer.hex();
         let digest = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
         // gzip, SHA-256, the blob, 10 bytes, and what only `layer` reads
-        fs::write(form, [b"gantryLF\x01\x01\x00", &*digest.collect::<Vec<u8>>(), b"\x0a\x01..."].concat())
-            .unwrap();
+        let table = [b"gantryLF\x01\x01\x00", &*digest.collect::<Vec<u8>>(), b"\x0a\x01..."].concat();
+        fs::write(form, with_crc(&table)).unwrap();
+        fs::write(self.store.paths().layer_index(&self.diff_id), with_crc(b"gantryLI\x01...")).unwrap();
         let manifest = Descriptor::new(media_type::OCI_MANIFEST, self.manifest.clone(), size_bytes);
         let mut image = ImageRecord::new(self.config.clone(), 0);
         image.manifests.insert(ImageRecord::foreign_form(&self.manifest), manifest.clone());
@@ -100,6 +101,10 @@ impl Sample {
         };
         sample.check().faults.iter().map(|fault| shorten(fault.to_string())).collect()
     }
+}
+
+fn with_crc(table: &[u8]) -> Vec<u8> {
+    [table, &crc32fast::hash(table).to_le_bytes()].concat()
 }
 
 fn tag() -> Tag {
@@ -180,6 +185,30 @@ fn every_kind_of_damage_is_named() {
                 .to_owned(),
             format!("tar of layer DIFF is damaged: its bytes have the digest {}", Digest::sha256(b"another tar")),
         ]
+    );
+}
+
+#[test]
+fn damaged_tables_of_a_layer_are_named_with_what_to_do() {
+    let index = [
+        "list of files of layer DIFF is missing or damaged; load, pull or build an image with this layer again",
+    ];
+    let flip = |path: std::path::PathBuf, at: usize| {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    for at in [0, 9, 12] {
+        assert_eq!(Sample::faults(|s| flip(s.store.paths().layer_index(&s.diff_id), at)), index);
+    }
+    assert_eq!(Sample::faults(|s| fs::write(s.store.paths().layer_index(&s.diff_id), b"").unwrap()), index);
+    assert_eq!(Sample::faults(|s| fs::remove_file(s.store.paths().layer_index(&s.diff_id)).unwrap()), index);
+    assert_eq!(
+        Sample::faults(|s| {
+            fs::write(s.store.paths().layer_tar(&s.diff_id), b"tar").unwrap();
+            flip(s.store.paths().layer_form(&s.diff_id, "gzip-1"), 46);
+        }),
+        ["record `gzip-1` of layer DIFF is damaged; load, pull or build an image with this layer again"]
     );
 }
 
