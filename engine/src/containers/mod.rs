@@ -458,12 +458,15 @@ impl Container {
 
     /// A state that cannot be written must not end what runs.
     fn write_state(&self) {
-        if let Err(error) = write(&self.folder, "state.json", &self.state) {
-            tracing::warn!(
+        match write(&self.folder, "state.json", &self.state) {
+            Ok(()) => {}
+            // Removed by force meanwhile: there is nothing left to record.
+            Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(
                 container = self.config.id,
                 error = crate::error::chain(&error),
                 "state is not recorded"
-            );
+            ),
         }
     }
 }
