@@ -120,7 +120,7 @@ impl Snapshots {
         *self.stacking.get_or_init(|| match self.probe() {
             Ok(()) => Stacking::Overlay,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "layers are copied, not stacked");
+                tracing::debug!(error = &error as &dyn std::error::Error, "layers are copied, not stacked");
                 Stacking::Whole
             }
         })
