@@ -58,11 +58,11 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH` is not a number.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`; expected seconds since 1970")]
     Epoch(String),
-    /// An instruction failed.
+    /// An instruction failed. The text holds the causes already; those of the chain are for callers to look at.
     #[error("{0}")]
-    Instruction(Box<InstructionError>),
+    Instruction(#[source] Box<InstructionError>),
     /// The result cannot be stored.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// The config cannot be stored.
     #[error(transparent)]
@@ -137,7 +137,7 @@ pub enum Cause {
     Write(#[from] layer::WriteError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     #[error("cannot use the cache mount at {}", path.display())]
     CacheMount { path: PathBuf, source: io::Error },
@@ -151,6 +151,8 @@ pub enum Cause {
     Exit { command: String, code: i32 },
     #[error("process `{command}` did not complete successfully")]
     Step { command: String, source: StepError },
+    #[error(transparent)]
+    CannotRun(StepError),
     #[error("cancelled")]
     Cancelled,
 }

@@ -10,6 +10,14 @@ use crate::event::Stream;
 
 /// Runs commands of `RUN`. The engine does, and a recorder in tests.
 pub trait StepRunner: Sync {
+    /// Whether steps can be run here at all; asked before anything is unpacked for one.
+    ///
+    /// # Errors
+    /// [`StepError::Unsupported`] says what is missing.
+    fn check(&self) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// Runs `step` to its end, passing on what it writes. Nothing of it outlives the call: no process, no mount.
     ///
     /// # Errors

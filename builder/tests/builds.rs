@@ -253,3 +253,46 @@ fn an_exported_tar_holds_the_merged_files() {
     assert_eq!(names, ["a", "b", "d/a"]);
     assert!(tar.len() > 4 * 512);
 }
+
+/// A machine where nothing can be run.
+struct Refuser;
+
+impl StepRunner for Refuser {
+    fn check(&self) -> Result<(), StepError> {
+        Err(StepError::Unsupported("not on this machine".to_owned()))
+    }
+
+    fn run(&self, _: &Step<'_>, _: &mut dyn FnMut(Stream, &[u8])) -> Result<ExitStatus, StepError> {
+        panic!("a step is run although the runner refused")
+    }
+}
+
+#[test]
+fn a_runner_that_refuses_is_the_cause_by_itself() {
+    let world = World::new();
+    let environment = Environment {
+        runner: &Refuser,
+        pull: &|_, _| Err("no pull in this test".into()),
+        events: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    let request = world.request("FROM scratch\nRUN write a b\n");
+    let error = builder::build(&world.store, &request, &environment).unwrap_err().to_string();
+    assert!(error.ends_with("\n  cause: not on this machine"), "{error}");
+}
+
+#[test]
+fn what_a_pull_failed_with_is_found_among_the_sources() {
+    let world = World::new();
+    let environment = Environment {
+        runner: &Writer,
+        pull: &|_, _| Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into()),
+        events: &|_| {},
+        cancelled: &AtomicBool::new(false),
+    };
+    let failed = builder::build(&world.store, &world.request("FROM base\n"), &environment);
+    let error = failed.unwrap_err();
+    let first: &dyn std::error::Error = &error;
+    let mut chain = std::iter::successors(Some(first), |error| error.source());
+    assert!(chain.any(|cause| cause.is::<std::io::Error>()), "{error:?}");
+}

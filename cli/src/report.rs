@@ -11,11 +11,14 @@
 //!
 //! `run` passes the exit code of the container's command through. These are docker's codes, since scripts rely on them.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use builder::BuildError;
 use common::client::ClientError;
 use common::image::pull::PullError;
 use common::image::push::PushError;
+use common::store::StoreError;
 use registry::ServeError;
 
 use crate::args::Usage;
@@ -58,7 +61,9 @@ pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
     let first = chain.next().unwrap_or_default();
     note(format!("error: {first}"));
     let mut last = first;
-    for cause in chain {
+    // That of an instruction shows its causes by itself.
+    let shows_causes = matches!(error.downcast_ref(), Some(BuildError::Instruction(_)));
+    for cause in chain.filter(|_| !shows_causes) {
         // A wrapper that repeats its source says nothing new.
         if !last.contains(&cause) {
             note(format!("  cause: {}", cause.replace('\n', "\n  ")));
@@ -96,23 +101,26 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         Some(ServeError::AddressInUse { .. }) => {
             return Some("choose another one by `--addr HOST:PORT`; port 0 takes a free one".to_owned());
         }
+        Some(ServeError::Listen { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            return Some("ports below 1024 need root; choose another one by `--addr`".to_owned());
+        }
         _ => {}
     }
-    let of_registry = error.chain().find_map(|cause| {
+    let of_registry: Option<String> = error.chain().find_map(|cause| {
         let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
         let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
         let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
-        pull.or_else(push).or_else(client)
+        pull.or_else(push).or_else(client).flatten()
     });
-    if let Some(hint) = of_registry {
-        return hint;
+    if of_registry.is_some() {
+        return of_registry;
     }
     let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
     match io.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Some("the disk is full; free some space and try again, the store is sound".to_owned())
         }
-        std::io::ErrorKind::PermissionDenied => {
+        ErrorKind::PermissionDenied if error.chain().any(|cause| cause.is::<StoreError>()) => {
             Some("choose a store that you may write with `--root DIR` or `$GANTRY_ROOT`".to_owned())
         }
         _ => None,

@@ -13,10 +13,14 @@ const HOSTNAME: &str = "buildkitsandbox";
 pub(crate) struct EngineRunner;
 
 impl StepRunner for EngineRunner {
-    fn run(&self, step: &Step<'_>, output: &mut dyn FnMut(Stream, &[u8])) -> Result<ExitStatus, StepError> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(StepError::Unsupported("RUN needs root so far; COPY and ADD do not".to_owned()));
+    fn check(&self) -> Result<(), StepError> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
         }
+        Err(StepError::Unsupported("RUN needs root so far; COPY and ADD do not".to_owned()))
+    }
+
+    fn run(&self, step: &Step<'_>, output: &mut dyn FnMut(Stream, &[u8])) -> Result<ExitStatus, StepError> {
         let spec = spec(step);
         let ran = engine::run_step(
             &spec,

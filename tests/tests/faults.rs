@@ -66,7 +66,8 @@ fn a_full_disk_is_said_and_the_store_stays_sound_and_usable() {
     world.write("context/big", vec![7; 30_000_000]);
     let (code, stderr) = run(&["build", "-t", "app", "context"]);
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("No space left on device") || stderr.contains("disk is full"), "{stderr}");
+    assert!(stderr.contains("  hint: the disk is full"), "{stderr}");
+    assert_eq!(stderr.matches("  cause: ").count(), 1, "{stderr}");
     let (code, stderr) = run(&["check"]);
     assert_eq!(code, Some(0), "{stderr}");
     // There is room again: the same store goes on.
@@ -75,6 +76,20 @@ fn a_full_disk_is_said_and_the_store_stays_sound_and_usable() {
     let (code, stderr) = run(&["build", "-t", "app", "context"]);
     assert_eq!(code, Some(0), "{stderr}");
     drop(disk);
+    world.close();
+}
+
+#[test]
+fn a_base_image_of_an_unreachable_registry_comes_with_a_hint() {
+    let world = World::new();
+    // Nobody listens on a port that was just given back.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = address.expect("loopback");
+    world.write("context/Dockerfile", format!("FROM {address}/base\n"));
+    let failed = world.command(["build", "context"]).output().expect("gantry starts");
+    let stderr = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("  hint: look whether `{address}` is the right host")), "{stderr}");
     world.close();
 }
 

@@ -39,6 +39,7 @@ impl Execution<'_> {
         mounts: Mounts<'_>,
         vertex: VertexId,
     ) -> Result<StoredLayer, Cause> {
+        self.inputs.environment.runner.check().map_err(Cause::CannotRun)?;
         let draft = self.snapshots.prepare(at.below)?;
         let ready = mounts.prepare(self, &self.snapshots)?;
         let mut list = ready.mounts.clone();
@@ -92,6 +93,7 @@ fn finished(step: &RunStep, result: Result<ExitStatus, StepError>) -> Result<(),
         Ok(ExitStatus::Code(0)) => Ok(()),
         Ok(status) => Err(Cause::Exit { command: command(), code: status.code() }),
         Err(StepError::Cancelled) => Err(Cause::Cancelled),
+        Err(error @ StepError::Unsupported(_)) => Err(Cause::CannotRun(error)),
         Err(source) => Err(Cause::Step { command: command(), source }),
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -95,6 +95,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let exports = args.output.iter().map(|spec| Export::parse(spec)).collect::<Result<Vec<_>>>()?;
+    if io::stdout().is_terminal() {
+        exports.iter().try_for_each(Export::check_console)?;
+    }
     let request = request(args)?;
     let store = context.store()?;
     let progress = BuildProgress::new(style(args));
@@ -106,7 +109,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             runner: &EngineRunner,
             pull: &|reference, platform| {
                 let pulled = pull::one(context, reference, platform, true);
-                pulled.map(|pulled| pulled.id).map_err(Into::into)
+                // Boxed so that its type can still be asked for, which hints depend on.
+                let boxed = anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace;
+                pulled.map(|pulled| pulled.id).map_err(boxed)
             },
             events: &|event| progress.event(event),
             cancelled: &AtomicBool::new(false),
@@ -295,6 +300,18 @@ impl Export {
         }
     }
 
+    /// Refuses an archive that would go to stdout, which is a terminal.
+    fn check_console(&self) -> Result<()> {
+        let exporter = match self.kind {
+            _ if self.dest != "-" => return Ok(()),
+            ExportKind::Image | ExportKind::Local => return Ok(()),
+            ExportKind::Archive(ArchiveFormat::Oci) => "oci",
+            ExportKind::Archive(ArchiveFormat::Docker) => "docker",
+            ExportKind::Tar => "tar",
+        };
+        bail!("dest file is required for {exporter} exporter. refusing to write to console")
+    }
+
     fn write(&self, store: &Store, built: &Built, tags: &[Reference]) -> Result<()> {
         let diff_ids = &built.config.rootfs.diff_ids;
         match self.kind {
@@ -346,6 +363,21 @@ mod tests {
         assert_eq!(parse("type=docker").unwrap().0, ExportKind::Image);
         for wrong in ["type=local", "dest=x", "type=nope,dest=x", "type=oci,what=x"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn archives_are_not_written_to_a_terminal() {
+        let check = |spec: &str| Export::parse(spec).unwrap().check_console().map_err(|e| e.to_string());
+        for (spec, exporter) in
+            [("type=oci", "oci"), ("type=docker,dest=-", "docker"), ("type=tar", "tar"), ("-", "tar")]
+        {
+            let expected =
+                format!("dest file is required for {exporter} exporter. refusing to write to console");
+            assert_eq!(check(spec), Err(expected), "{spec}");
+        }
+        for fine in ["type=oci,dest=a.tar", "type=docker", "type=image", "out"] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
         }
     }
 

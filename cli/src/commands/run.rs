@@ -100,6 +100,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(verbatim_with_code("gantry: running containers needs root so far", 125));
+    }
     if args.interactive && args.tty && !io::stdin().is_terminal() {
         return Err(verbatim_with_code("the input device is not a TTY", 1));
     }
