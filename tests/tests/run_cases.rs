@@ -13,18 +13,32 @@ fn recorded_commands_of_the_corpora_answer_as_docker_does() {
         skip!("the recorded commands need root, busybox and python3");
     }
     let world = World::new();
-    let mut command = Command::new("python3");
-    command.arg("-B").arg(corpora().join("run-cases/run_cases.py")).args(["-v", "--jobs", "2"]);
-    for id in HOLDING.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        command.args(["--only", id]);
+    let holding: Vec<&str> =
+        HOLDING.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    if let Err(said) = replay(&world, "2", &holding) {
+        // A few scripts of the cases race with themselves, as where one looks into a file that its own background
+        // shell may not have opened yet. Once more, one by one; what fails then has failed.
+        let failed = said.lines().filter_map(|line| line.strip_prefix("FAIL ")?.split_whitespace().next());
+        let failed: Vec<&str> = failed.collect();
+        assert!(!failed.is_empty() && failed.iter().all(|id| holding.contains(id)), "{said}");
+        eprintln!("a second time: {}", failed.join(" "));
+        replay(&world, "1", &failed).unwrap_or_else(|said| panic!("{said}"));
     }
+    world.close();
+}
+
+/// Runs the cases `ids`, `jobs` of them at a time; the error is what the script printed.
+fn replay(world: &World, jobs: &str, ids: &[&str]) -> Result<(), String> {
     let gantry = format!("{} --root {}", gantry_binary().display(), world.store().display());
-    let output = command
+    let output = Command::new("python3")
+        .arg("-B")
+        .arg(corpora().join("run-cases/run_cases.py"))
+        .args(["-v", "--jobs", jobs])
+        .args(ids.iter().flat_map(|id| ["--only", id]))
         .env("DOCKER", gantry)
         .env("HOME", world.path().join("home"))
         .current_dir(world.path())
         .output()
         .expect("python3 starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    world.close();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
 }

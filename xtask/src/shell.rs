@@ -13,7 +13,9 @@ pub fn workspace() -> &'static Path {
 
 /// Where cargo puts what it makes, and where chores keep what they make.
 pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+    let folder =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 /// Whether `program` is on the PATH.

@@ -1,7 +1,9 @@
 //! `cargo xtask test`: every test, and a count of those that could not run.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -11,11 +13,12 @@ use crate::{gantry, packages, shell};
 /// Sets up and runs the tests; `filter` goes to the test harness.
 pub fn run(filter: &[&str]) -> Result<()> {
     packages::ensure(packages::TEST)?;
+    let tools = packages::build(packages::CLIENTS)?;
     let binary = gantry::build_checked()?;
     // A test that cannot run here prints `skipped: REASON`; the harness shows what passed tests print only when asked.
     let mut cargo =
         shell::command(env!("CARGO"), ["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
-    cargo.args(filter).env("GANTRY_BIN", &binary).stdout(Stdio::piped());
+    cargo.args(filter).env("GANTRY_BIN", &binary).env("PATH", path_with(&tools)?).stdout(Stdio::piped());
     let mut child = cargo.spawn().context("cannot start cargo test")?;
     let mut summary = Summary::default();
     for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
@@ -27,6 +30,13 @@ pub fn run(filter: &[&str]) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Our own PATH, and at its end a folder of programs.
+fn path_with(folder: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([folder.to_owned()]);
+    std::env::join_paths(folders).context("the target folder's name cannot stand in the PATH")
 }
 
 #[derive(Default)]
