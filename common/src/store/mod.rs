@@ -124,14 +124,30 @@ impl Store {
     /// [`StoreError::NewerFormat`] when a later version of this program made it, [`StoreError::Io`] when it cannot
     /// be made or read.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        let paths = Paths::new(root);
-        let inner = Inner { paths, durable_folders: Mutex::default(), listings: Listings::default() };
-        let store = Store(Arc::new(inner));
-        if !store.check_format()? {
+        let store = Store::at(root);
+        if !store.exists()? {
             store.initialize()?;
         }
         store.sweep()?;
         Ok(store)
+    }
+
+    /// Opens the store at `root` without making it: one that is not there reads as empty, and nothing is to be written
+    /// to it. Of one that is there, what dead processes left is removed.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_as_it_is(root: &Path) -> Result<Store, StoreError> {
+        let store = Store::at(root);
+        if store.exists()? {
+            store.sweep()?;
+        }
+        Ok(store)
+    }
+
+    fn at(root: &Path) -> Store {
+        let paths = Paths::new(root);
+        Store(Arc::new(Inner { paths, durable_folders: Mutex::default(), listings: Listings::default() }))
     }
 
     /// The store's root folder.
@@ -142,6 +158,20 @@ impl Store {
     /// Where everything is.
     pub fn paths(&self) -> &Paths {
         &self.0.paths
+    }
+
+    /// Whether the store is there, in a format that is known here.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerFormat`] when a later version of this program made it, [`StoreError::Io`] when that cannot be
+    /// read.
+    pub fn exists(&self) -> Result<bool, StoreError> {
+        let Some(bytes) = disk::read(&self.paths().format())? else { return Ok(false) };
+        let found = String::from_utf8_lossy(&bytes).trim().to_owned();
+        if found.parse::<u32>().is_ok_and(|found| (1..=FORMAT).contains(&found)) {
+            return Ok(true);
+        }
+        Err(StoreError::NewerFormat { root: self.root().to_owned(), found, known: FORMAT })
     }
 
     /// 32 random bytes that only those know who may read this store. Made when first asked for.
@@ -162,16 +192,6 @@ impl Store {
             self.reach().folder(self.root().to_owned()).sync()?;
         }
         Err(StoreError::io("read", &path)(io::ErrorKind::NotFound.into()))
-    }
-
-    /// Whether the store is there, in a format that is known here.
-    fn check_format(&self) -> Result<bool, StoreError> {
-        let Some(bytes) = disk::read(&self.paths().format())? else { return Ok(false) };
-        let found = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if found.parse::<u32>().is_ok_and(|found| (1..=FORMAT).contains(&found)) {
-            return Ok(true);
-        }
-        Err(StoreError::NewerFormat { root: self.root().to_owned(), found, known: FORMAT })
     }
 
     /// Only the owner may look into the store: trees have set-user-id programs of all ages, layers have secrets.

@@ -236,6 +236,19 @@ fn a_ref_says_who_holds_a_blob() {
 }
 
 #[test]
+fn a_store_that_is_only_read_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("typo/store");
+    let store = Store::open_as_it_is(&root).unwrap();
+    assert!(!store.exists().unwrap());
+    assert!(store.images().unwrap().is_empty() && store.servers().unwrap().is_empty());
+    assert!(store.local_repositories().unwrap().is_empty());
+    assert!(!folder.path().join("typo").exists());
+    Store::open(&root).unwrap();
+    assert!(Store::open_as_it_is(&root).unwrap().exists().unwrap());
+}
+
+#[test]
 fn a_newer_store_is_refused_with_a_hint() {
     let (folder, store) = store();
     fs::write(store.paths().format(), "2\n").unwrap();
