@@ -19,7 +19,7 @@ pub enum ChangeError {
         /// What is wrong with the word.
         fault: Fault,
     },
-    /// It is one that works on files. The words are docker's.
+    /// It is no instruction, or one that works on files. The words are docker's.
     #[error("{keyword} is not a valid change command")]
     Keyword {
         /// The instruction's name, in lower case.
@@ -34,7 +34,7 @@ pub enum ChangeError {
 pub fn apply_changes(changes: &[String]) -> Result<Config, ChangeError> {
     let mut draft = Draft::bare(ImageConfig::default());
     for change in changes {
-        let instruction = dockerfile::parse_trigger(change).map_err(ChangeError::Syntax)?;
+        let instruction = dockerfile::parse_change(change).map_err(syntax)?;
         let lookup = |name: &str| draft.variables.get(name).map(str::to_owned);
         let kind = Expander::new('\\', &lookup)
             .kind(&instruction.kind)
@@ -54,6 +54,16 @@ pub fn apply_changes(changes: &[String]) -> Result<Config, ChangeError> {
         }
     }
     Ok(Config { args_escaped: false, ..draft.image.config })
+}
+
+/// For a wrong keyword docker has words of its own.
+fn syntax(errors: SyntaxErrors) -> ChangeError {
+    match errors.errors.first().map(|error| &error.fault) {
+        Some(Fault::UnknownInstruction { name, .. } | Fault::Trigger(name)) => {
+            ChangeError::Keyword { keyword: name.to_ascii_lowercase() }
+        }
+        _ => ChangeError::Syntax(errors),
+    }
 }
 
 #[cfg(test)]
@@ -77,8 +87,12 @@ mod tests {
 
     #[test]
     fn instructions_that_work_on_files_are_refused() {
-        assert_eq!(apply(&["RUN true"]).unwrap_err().to_string(), "run is not a valid change command");
-        assert!(apply(&["COPPY a b"]).is_err());
+        for (change, keyword) in [("RUN true", "run"), ("FROM x", "from"), ("COPPY a b", "coppy")] {
+            let expected = format!("{keyword} is not a valid change command");
+            assert_eq!(apply(&[change]).unwrap_err().to_string(), expected, "{change}");
+        }
         assert!(apply(&["ENV A=${"]).is_err());
+        let error = apply(&["ENV A"]).unwrap_err().to_string();
+        assert!(error.contains("--change:1") && !error.contains("ONBUILD"), "{error}");
     }
 }

@@ -80,7 +80,20 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile, SyntaxErrors> {
 /// # Errors
 /// All that is wrong with it; also when it is `FROM` or more than one instruction.
 pub fn parse_trigger(expression: &str) -> Result<Instruction, SyntaxErrors> {
-    let source = source("ONBUILD trigger", expression.as_bytes())?;
+    single("ONBUILD trigger", expression)
+}
+
+/// Parses an instruction as `import --change` takes it.
+///
+/// # Errors
+/// As [`parse_trigger`].
+pub fn parse_change(change: &str) -> Result<Instruction, SyntaxErrors> {
+    single("--change", change)
+}
+
+/// The one instruction of a text; errors name `place`.
+fn single(place: &str, text: &str) -> Result<Instruction, SyntaxErrors> {
+    let source = source(place, text.as_bytes())?;
     let (statements, errors) = statement::read(&source, Lines::new(&source, 1, '\\'), '\\');
     let mut faults = Faults(errors);
     let mut instructions: Vec<Instruction> = Vec::new();
