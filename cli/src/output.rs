@@ -119,7 +119,10 @@ fn without_maps(row: &Map<String, Value>) -> Value {
 pub(crate) fn document(value: &Value, format: &str) -> Result<()> {
     match unescape(format).as_str() {
         "json" => line(value),
-        format => line(Template::parse(format)?.render(value)?),
+        format => {
+            let template = Template::parse(format).map_err(|error| verbatim(error.to_string()))?;
+            line(template.render(value).map_err(|error| verbatim(error.to_string()))?);
+        }
     }
     Ok(())
 }

@@ -3,19 +3,67 @@
 use serde_json::{Value, json};
 
 use super::EvalError;
+use super::field::{self, Nil};
 use super::functions;
 use super::parse::{Action, Command, Head, Node, Operand};
 use super::value::{kind, show, truth};
 
 pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, EvalError> {
-    let mut evaluator = Evaluator { out: String::new(), variables: vec![(String::new(), data.clone())] };
-    evaluator.block(nodes, data)?;
+    let mut evaluator =
+        Evaluator { out: String::new(), variables: vec![(String::new(), data.clone().into())] };
+    evaluator.block(nodes, &data.clone().into())?;
     Ok(evaluator.out)
 }
 
 struct Evaluator {
     out: String,
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, Typed)>,
+}
+
+/// A value with what its field is when it holds nothing, where that is known.
+#[derive(Debug, Clone)]
+struct Typed {
+    value: Value,
+    nil: Option<Nil>,
+}
+
+impl From<Value> for Typed {
+    fn from(value: Value) -> Self {
+        Typed { value, nil: None }
+    }
+}
+
+impl Typed {
+    /// The value for what does not tell a nil list or map from an empty one.
+    fn filled(self) -> Value {
+        match (self.value, self.nil) {
+            (Value::Null, Some(Nil::List)) => json!([]),
+            (Value::Null, Some(Nil::Map)) => json!({}),
+            (value, _) => value,
+        }
+    }
+
+    /// As a template prints it.
+    fn shown(self) -> String {
+        let pointer = self.nil == Some(Nil::Pointer) && self.value.is_null();
+        if pointer { "<nil>".to_owned() } else { show(&self.filled()) }
+    }
+
+    /// The field of this name.
+    fn field(self, name: &str) -> Result<Typed, String> {
+        match (self.value, self.nil) {
+            // A map has any key, a struct has not any field.
+            (Value::Object(mut map), Some(Nil::Map)) => Ok(map.remove(name).unwrap_or_default().into()),
+            (Value::Null, Some(Nil::Map)) => Ok(Value::Null.into()),
+            (Value::Object(mut map), _) => match (map.remove(name), field::nil(name)) {
+                (None, None) => Err(format!("map has no entry for key \"{name}\"")),
+                (None, Some(Nil::Text)) => Ok(json!("").into()),
+                (value, nil) => Ok(Typed { value: value.unwrap_or_default(), nil }),
+            },
+            (Value::Null, _) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
+            (other, _) => Err(format!("can't evaluate field {name} in type {}", kind(&other))),
+        }
+    }
 }
 
 /// How a block ended.
@@ -27,7 +75,7 @@ enum Flow {
 }
 
 impl Evaluator {
-    fn block(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, EvalError> {
+    fn block(&mut self, nodes: &[Node], dot: &Typed) -> Result<Flow, EvalError> {
         let scope = self.variables.len();
         let mut flow = Flow::Through;
         for node in nodes {
@@ -40,19 +88,19 @@ impl Evaluator {
         Ok(flow)
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, EvalError> {
+    fn node(&mut self, node: &Node, dot: &Typed) -> Result<Flow, EvalError> {
         match node {
             Node::Text(text) => self.out.push_str(text),
             Node::Show(action) => {
                 let value = self.action(action, dot)?;
                 if action.variables.is_empty() {
-                    self.out.push_str(&show(&value));
+                    self.out.push_str(&value.shown());
                 }
             }
             Node::If { condition, then, otherwise } => {
                 let scope = self.variables.len();
                 let value = self.action(condition, dot)?;
-                let flow = self.block(if truth(&value) { then } else { otherwise }, dot)?;
+                let flow = self.block(if truth(&value.value) { then } else { otherwise }, dot)?;
                 self.variables.truncate(scope);
                 return Ok(flow);
             }
@@ -60,7 +108,7 @@ impl Evaluator {
                 let scope = self.variables.len();
                 let value = self.action(value, dot)?;
                 let flow =
-                    if truth(&value) { self.block(then, &value)? } else { self.block(otherwise, dot)? };
+                    if truth(&value.value) { self.block(then, &value)? } else { self.block(otherwise, dot)? };
                 self.variables.truncate(scope);
                 return Ok(flow);
             }
@@ -76,10 +124,10 @@ impl Evaluator {
         list: &Action,
         each: &[Node],
         otherwise: &[Node],
-        dot: &Value,
+        dot: &Typed,
     ) -> Result<Flow, EvalError> {
         let value = self.pipeline(&list.pipeline, dot).map_err(|what| failed(list, what))?;
-        let items: Vec<(Value, Value)> = match value {
+        let items: Vec<(Value, Value)> = match value.value {
             Value::Array(items) => items.into_iter().enumerate().map(|(n, item)| (json!(n), item)).collect(),
             Value::Object(map) => {
                 let mut pairs: Vec<_> = map.into_iter().map(|(name, value)| (json!(name), value)).collect();
@@ -97,10 +145,11 @@ impl Evaluator {
         }
         let scope = self.variables.len();
         for (key, item) in items {
+            let item = Typed::from(item);
             match &list.variables[..] {
                 [value] => self.variables.push((value.clone(), item.clone())),
                 [name, value] => {
-                    self.variables.push((name.clone(), key));
+                    self.variables.push((name.clone(), key.into()));
                     self.variables.push((value.clone(), item.clone()));
                 }
                 _ => {}
@@ -114,7 +163,7 @@ impl Evaluator {
         Ok(Flow::Through)
     }
 
-    fn action(&mut self, action: &Action, dot: &Value) -> Result<Value, EvalError> {
+    fn action(&mut self, action: &Action, dot: &Typed) -> Result<Typed, EvalError> {
         let value = self.pipeline(&action.pipeline, dot).map_err(|what| failed(action, what))?;
         if let Some(name) = action.variables.first() {
             match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
@@ -125,67 +174,67 @@ impl Evaluator {
         Ok(value)
     }
 
-    fn pipeline(&self, commands: &[Command], dot: &Value) -> Result<Value, String> {
+    fn pipeline(&self, commands: &[Command], dot: &Typed) -> Result<Typed, String> {
         let mut piped = None;
         for command in commands {
             piped = Some(self.command(command, dot, piped)?);
         }
-        Ok(piped.unwrap_or(Value::Null))
+        Ok(piped.unwrap_or_else(|| Value::Null.into()))
     }
 
-    fn command(&self, command: &Command, dot: &Value, piped: Option<Value>) -> Result<Value, String> {
+    fn command(&self, command: &Command, dot: &Typed, piped: Option<Typed>) -> Result<Typed, String> {
         let (head, rest) = command.words.split_first().ok_or("missing value for command")?;
         let Head::Function(name) = &head.head else {
             let value = self.operand(head, dot)?;
-            return match (&value, rest, piped) {
+            return match (&value.value, rest, piped) {
                 (_, [], None) => Ok(value),
                 // docker's `.Label "name"` is a method there and a map here.
                 (Value::Object(map), [key], None) => {
-                    let key = self.operand(key, dot)?;
-                    Ok(key.as_str().and_then(|key| map.get(key)).cloned().unwrap_or_else(|| json!("")))
+                    let key = self.operand(key, dot)?.value;
+                    let found = key.as_str().and_then(|key| map.get(key)).cloned();
+                    Ok(found.unwrap_or_else(|| json!("")).into())
                 }
                 _ => Err("can't give argument to non-function".into()),
             };
         };
+        // These tell nil from empty.
+        let exact = matches!(name.as_str(), "json" | "eq" | "ne");
+        let argument = |typed: Typed| if exact { typed.value } else { typed.filled() };
         let mut args = Vec::new();
         for word in rest {
-            args.push(self.operand(word, dot)?);
+            let value = self.operand(word, dot)?;
             // `and` and `or` stop at the first value that decides.
-            let decided = args.last().is_some_and(truth) == (name == "or");
-            if decided && (name == "or" || name == "and") {
-                return Ok(args.pop().unwrap_or(Value::Null));
+            if matches!(name.as_str(), "and" | "or") && truth(&value.value) == (name == "or") {
+                return Ok(value);
             }
+            args.push(argument(value));
         }
-        args.extend(piped);
-        functions::call(name, &args).map_err(|what| format!("error calling {name}: {what}"))
+        args.extend(piped.map(argument));
+        call(name, &args)
     }
 
-    fn operand(&self, operand: &Operand, dot: &Value) -> Result<Value, String> {
-        let mut value = match &operand.head {
+    fn operand(&self, operand: &Operand, dot: &Typed) -> Result<Typed, String> {
+        let head = match &operand.head {
             Head::Dot => dot.clone(),
-            Head::Nil => Value::Null,
+            Head::Nil => Value::Null.into(),
             Head::Variable(name) => {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
-                known.map(|(_, value)| value.clone()).unwrap_or(Value::Null)
+                known.map(|(_, value)| value.clone()).unwrap_or_else(|| Value::Null.into())
             }
-            Head::Function(name) => {
-                functions::call(name, &[]).map_err(|what| format!("error calling {name}: {what}"))?
-            }
-            Head::String(text) => json!(text),
-            Head::Integer(n) => json!(n),
-            Head::Float(n) => json!(n),
-            Head::Bool(b) => json!(b),
+            Head::Function(name) => call(name, &[])?,
+            Head::String(text) => json!(text).into(),
+            Head::Integer(n) => json!(n).into(),
+            Head::Float(n) => json!(n).into(),
+            Head::Bool(b) => json!(b).into(),
             Head::Pipeline(commands) => self.pipeline(commands, dot)?,
         };
-        for field in &operand.fields {
-            value = match value {
-                Value::Object(mut map) => map.remove(field).unwrap_or(Value::Null),
-                Value::Null => return Err(format!("nil pointer evaluating interface {{}}.{field}")),
-                other => return Err(format!("can't evaluate field {field} in type {}", kind(&other))),
-            };
-        }
-        Ok(value)
+        operand.fields.iter().try_fold(head, |value, name| value.field(name))
     }
+}
+
+fn call(name: &str, args: &[Value]) -> Result<Typed, String> {
+    let result = functions::call(name, args).map_err(|what| format!("error calling {name}: {what}"));
+    result.map(Typed::from)
 }
 
 fn failed(action: &Action, what: String) -> EvalError {

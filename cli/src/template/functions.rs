@@ -16,15 +16,6 @@ pub(super) fn exists(name: &str) -> bool {
 
 /// Applies a function; the error is the part of Go's message behind `error calling NAME:`.
 pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
-    let text = |n: usize| match args.get(n) {
-        Some(Value::String(text)) => Ok(text.as_str()),
-        Some(other) => Err(format!("wrong type for value; expected string; got {}", kind(other))),
-        None => Err(format!("wrong number of args for {name}: got {}", args.len())),
-    };
-    let count = |n: usize| {
-        let number = args.get(n).and_then(Value::as_i64);
-        number.ok_or_else(|| format!("wrong number or type of args for {name}"))
-    };
     let first =
         || args.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
     Ok(match name {
@@ -36,34 +27,32 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "slice" => slice(first()?, &args[1..])?,
         "print" => json!(args.iter().map(inside).collect::<Vec<_>>().concat()),
         "println" => json!(args.iter().map(show).collect::<Vec<_>>().join(" ") + "\n"),
-        "printf" => json!(printf(text(0)?, &args[1..])),
-        "eq" => {
-            let (one, others) = args.split_first().ok_or("missing argument for comparison")?;
-            if others.is_empty() {
-                return Err("missing argument for comparison".into());
-            }
-            json!(others.iter().any(|other| equal(one, other)))
-        }
-        "ne" => json!(!equal(first()?, args.get(1).ok_or("missing argument for comparison")?)),
-        "lt" | "le" | "gt" | "ge" => {
-            let ordering = order(first()?, args.get(1).ok_or("missing argument for comparison")?)
-                .ok_or("incompatible types for comparison")?;
-            json!(match name {
-                "lt" => ordering.is_lt(),
-                "le" => ordering.is_le(),
-                "gt" => ordering.is_gt(),
-                _ => ordering.is_ge(),
-            })
-        }
+        "printf" => json!(printf(text(name, args, 0)?, &args[1..])),
         "html" => json!(html(&show(first()?))),
         "js" => json!(show(first()?).replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"")),
         "urlquery" => json!(urlquery(&show(first()?))),
         "json" => json!(first()?.to_string()),
+        "eq" | "ne" | "lt" | "le" | "gt" | "ge" => json!(compare(name, args)?),
+        _ => of_docker(name, args)?,
+    })
+}
+
+/// The functions that docker adds, all of them on texts.
+fn of_docker(name: &str, args: &[Value]) -> Result<Value, String> {
+    let text = |n| text(name, args, n);
+    let count = |n: usize| {
+        let number = args.get(n).and_then(Value::as_i64);
+        number.ok_or_else(|| format!("wrong number or type of args for {name}"))
+    };
+    Ok(match name {
         "split" => json!(text(0)?.split(text(1)?).collect::<Vec<_>>()),
-        "join" => match first()? {
-            Value::Array(list) => json!(list.iter().map(inside).collect::<Vec<_>>().join(text(1)?)),
-            Value::Null => json!(""),
-            other => return Err(format!("wrong type for value; expected []string; got {}", kind(other))),
+        "join" => match args.first() {
+            Some(Value::Array(list)) => json!(list.iter().map(inside).collect::<Vec<_>>().join(text(1)?)),
+            Some(Value::Null) => json!(""),
+            Some(other) => {
+                return Err(format!("wrong type for value; expected []string; got {}", kind(other)));
+            }
+            None => return Err("wrong number of args for join: want 2 got 0".into()),
         },
         "title" => json!(title(text(0)?)),
         "lower" => json!(text(0)?.to_lowercase()),
@@ -80,6 +69,30 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
             json!(text(0)?.chars().take(usize::try_from(count(1)?).unwrap_or(0)).collect::<String>())
         }
         _ => return Err("no such function".into()),
+    })
+}
+
+/// The argument at `n`, which must be a text.
+fn text<'a>(name: &str, args: &'a [Value], n: usize) -> Result<&'a str, String> {
+    match args.get(n) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(other) => Err(format!("wrong type for value; expected string; got {}", kind(other))),
+        None => Err(format!("wrong number of args for {name}: got {}", args.len())),
+    }
+}
+
+/// `eq` compares the first with any of the others, the rest the first with the second.
+fn compare(name: &str, args: &[Value]) -> Result<bool, String> {
+    let [one, others @ ..] = args else { return Err("missing argument for comparison".into()) };
+    let Some(other) = others.first() else { return Err("missing argument for comparison".into()) };
+    let ordering = || order(one, other).ok_or("incompatible types for comparison");
+    Ok(match name {
+        "eq" => others.iter().any(|other| equal(one, other)),
+        "ne" => !equal(one, other),
+        "lt" => ordering()?.is_lt(),
+        "le" => ordering()?.is_le(),
+        "gt" => ordering()?.is_gt(),
+        _ => ordering()?.is_ge(),
     })
 }
 
@@ -116,9 +129,9 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
     Ok(value)
 }
 
-/// What `index` gives for a key that is not there: a map of texts has an empty one.
+/// What `index` gives for a key that is not there: a map of texts has an empty one, and one that is empty holds texts.
 fn absent(map: &serde_json::Map<String, Value>) -> Value {
-    if !map.is_empty() && map.values().all(Value::is_string) { json!("") } else { Value::Null }
+    if map.values().all(Value::is_string) { json!("") } else { Value::Null }
 }
 
 fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {

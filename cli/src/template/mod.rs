@@ -4,6 +4,7 @@
 //! <https://docs.docker.com/engine/cli/formatting/>. Data is JSON. What Go prints for maps and lists is printed here, too.
 
 mod eval;
+mod field;
 mod functions;
 mod lex;
 mod parse;
@@ -24,7 +25,7 @@ pub(crate) struct ParseError(String);
 
 /// Why a template could not be applied to a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("template: :1:{column}: executing \"\" at <{at}>: {what}")]
+#[error("template parsing error: template: :1:{column}: executing \"\" at <{at}>: {what}")]
 pub(crate) struct EvalError {
     /// Byte offset of the action in the template.
     pub(crate) column: usize,
@@ -74,7 +75,7 @@ mod tests {
     fn values_are_printed_as_go_prints_them() {
         check_render("{{.Id}} {{.Size}} {{.Ratio}} {{.Up}}", "abc 12 1.5 true");
         check_render("{{.Tags}} {{.Config.Labels}} {{.Empty}}", "[a:1 b:2] map[x:1 y:2] []");
-        check_render("{{.Nothing}} {{.Absent}}", "<no value> <no value>");
+        check_render("{{.Nothing}} {{.Config.Labels.absent}}", "<no value> <no value>");
         check_render("{{json .Config.Labels}}", r#"{"y":"2","x":"1"}"#);
         check_render(
             "{{json .}}x{{/* comment */}}y",
@@ -86,6 +87,35 @@ mod tests {
                 })
             ),
         );
+    }
+
+    #[test]
+    fn fields_that_hold_nothing_are_what_their_type_in_go_prints() {
+        let check = |text: &str, expected: Result<&str, &str>| {
+            let data = json!({"Config": {"Cmd": null, "Volumes": null, "Labels": {}}, "Os": "linux"});
+            let rendered = Template::parse(text).unwrap().render(&data).map_err(|error| error.what);
+            assert_eq!(rendered.as_deref().map_err(String::as_str), expected, "{text}");
+        };
+        check("{{.Config.Cmd}} {{.Config.Volumes}} {{.Config.Labels}}", Ok("[] map[] map[]"));
+        check("{{.Config.Shell}} {{.Config.Healthcheck}} ({{.Config.StopSignal}})", Ok("[] <nil> ()"));
+        check("{{json .Config.Cmd}} {{.Config.Volumes | json}} {{json .Config.Labels}}", Ok("null null {}"));
+        check("{{$x := .Config.Cmd}}{{$x}} {{json $x}} {{eq .Config.Volumes nil}}", Ok("[] null true"));
+        check(
+            "{{len .Config.Volumes}} {{println .Config.Cmd}}{{printf \"%v\" .Config.Volumes}}",
+            Ok("0 []\nmap[]"),
+        );
+        check(
+            "{{.Config.Labels.a}} ({{index .Config.Labels \"a\"}}) {{.Config.Volumes.a}}",
+            Ok("<no value> () <no value>"),
+        );
+        check(
+            "{{range .Config.Cmd}}x{{else}}none{{end}} {{with .Config.Volumes}}y{{else}}n{{end}}",
+            Ok("none n"),
+        );
+        check("{{if .State}}x{{end}}", Err("map has no entry for key \"State\""));
+        check("{{.Config.Nope.Deeper}}", Err("map has no entry for key \"Nope\""));
+        check("{{.Config.Healthcheck.Test}}", Err("nil pointer evaluating interface {}.Test"));
+        check("{{.Os.Foo}}", Err("can't evaluate field Foo in type string"));
     }
 
     #[test]
