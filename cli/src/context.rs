@@ -67,8 +67,13 @@ impl Context {
         Ok(Client::new(options)?)
     }
 
-    /// Opens the store, and makes it when there is none.
+    /// Opens the store as it is: a slip in `--root` makes none, and shows an empty one.
     pub(crate) fn store(&self) -> Result<Store> {
+        Ok(Store::open_as_it_is(&self.root)?)
+    }
+
+    /// Opens the store for a command that puts something into it, and makes it when there is none.
+    pub(crate) fn store_or_new(&self) -> Result<Store> {
         Ok(Store::open(&self.root)?)
     }
 }

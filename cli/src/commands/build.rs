@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         exports.iter().try_for_each(Export::check_console)?;
     }
     let request = request(args)?;
-    let store = context.store()?;
+    let store = context.store_or_new()?;
     let progress = BuildProgress::new(style(args));
     let interrupted = interrupt::exit_on_signal()?;
     let built = builder::build(

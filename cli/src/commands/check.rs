@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use common::store::CheckOptions;
 
 use crate::context::Context;
@@ -21,6 +21,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
+    if !store.exists()? {
+        bail!("there is no store at {}", store.root().display());
+    }
     let progress = Counter::new("verifying", !args.quiet);
     let report =
         store.check(&CheckOptions { progress: &|event| progress.check(event), ..CheckOptions::default() })?;

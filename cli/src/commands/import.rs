@@ -59,7 +59,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         message: args.message.clone().unwrap_or_else(|| format!("Imported from {source}")),
         created: None,
     };
-    let id = import(&context.store()?, input, &request, &|_| {})?;
+    let id = import(&context.store_or_new()?, input, &request, &|_| {}).with_context(|| match stdin {
+        true => "cannot import what came on stdin".to_owned(),
+        false => format!("cannot import `{source}`"),
+    })?;
     output::line(id);
     Ok(ExitCode::SUCCESS)
 }

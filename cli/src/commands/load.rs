@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         }
         None => Box::new(io::stdin()),
     };
-    let store = context.store()?;
+    let store = context.store_or_new()?;
     let progress = Counter::new("loading", !args.quiet);
     let host = args.platform.clone().unwrap_or_else(Platform::host);
     let loaded = archive::load(&store, input, &host, &|size_bytes| {

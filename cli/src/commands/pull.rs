@@ -78,7 +78,7 @@ pub(super) fn one(
     platform: &Platform,
     quiet: bool,
 ) -> Result<Pulled> {
-    let (store, client) = (context.store()?, context.client()?);
+    let (store, client) = (context.store_or_new()?, context.client()?);
     let progress = Transfers::new(quiet);
     let interrupted = interrupt::exit_on_signal()?;
     let pulled = runtime()?
@@ -89,7 +89,7 @@ pub(super) fn one(
 }
 
 fn all(context: &Context, repository: &Repository, platform: &Platform, quiet: bool) -> Result<Vec<Pulled>> {
-    let (store, client) = (context.store()?, context.client()?);
+    let (store, client) = (context.store_or_new()?, context.client()?);
     let progress = Transfers::new(quiet);
     let interrupted = interrupt::exit_on_signal()?;
     let events = |event| show(&progress, &event);

@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             format!("container ID file found, make sure the other container isn't running or delete {file}");
         return Err(verbatim(text));
     }
-    let store = context.store()?;
+    let store = context.store_or_new()?;
     let id = image(args, context, &store)?;
     let image = names::config(&store, &id)?;
     let config = config(args, &id, &image, network, mounts, env)?;

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         (Some(certificate), Some(key)) => {
             Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
         }
+    let store = context.store_or_new()?;
         _ => None,
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
