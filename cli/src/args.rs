@@ -27,12 +27,12 @@ pub(crate) use usage::Usage;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
-The store is `--root DIR`, else `$GANTRY_ROOT`, else /var/lib/gantry for root and
-$XDG_DATA_HOME/gantry for others. Credentials, certificates and mirrors are read where docker
+The store is `--root DIR`, else `$GANTRY_ROOT`, else /var/lib/gantry for root and \
+$XDG_DATA_HOME/gantry for others. Credentials, certificates and mirrors are read where docker \
 keeps them. Verbs and flags are docker's: `alias docker=gantry` is meant to work.
 
-Exit codes: 0 done; 1 failed, the message says why; 125 wrong flags, or `run` failed before its
-command was started; 126 and 127 the command of `run` cannot be executed or was not found;
+Exit codes: 0 done; 1 failed, the message says why; 125 wrong flags, or `run` failed before its \
+command was started; 126 and 127 the command of `run` cannot be executed or was not found; \
 128+n ended by signal n; else `run` ends with the code of its command.
 
 `gantry help VERB` explains a verb."
@@ -243,6 +243,14 @@ mod tests {
             ("images a b", "gantry: 'gantry images' requires at most 1 argument", 1),
             ("version x", "gantry: 'gantry version' accepts no arguments", 1),
             ("import", "gantry: 'gantry import' requires at least 1 argument", 1),
+            ("serve --tls-cert c.pem", r#"required flag(s) "tls-key" not set"#, 125),
+            ("serve --tls-key k.pem", r#"required flag(s) "tls-cert" not set"#, 125),
+            (
+                "pull --platform= busybox",
+                r#"invalid argument "" for "--platform" flag: `` is not a platform; expected `os/architecture[/variant]`, e.g. `linux/amd64`"#,
+                125,
+            ),
+            ("images --help=foo", r#"invalid argument "foo" for "-h, --help" flag: it takes no value"#, 125),
         ] {
             assert_eq!(wrong(line), (text.to_owned(), code), "{line}");
         }
@@ -263,10 +271,27 @@ mod tests {
     }
 
     #[test]
+    fn usage_lines_look_as_dockers_do() {
+        for (line, expected) in [
+            ("run --help", "gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
+            ("container run --help", "gantry container run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
+            ("rmi --help", "gantry rmi [OPTIONS] IMAGE [IMAGE...]"),
+            ("tag --help", "gantry tag [OPTIONS] SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]"),
+            ("images --help", "gantry images [OPTIONS] [REPOSITORY[:TAG]]"),
+            ("login --help", "gantry login [OPTIONS] [SERVER]"),
+            ("image", "gantry image [OPTIONS] COMMAND"),
+            ("", "gantry [OPTIONS] COMMAND"),
+        ] {
+            let Err(Usage::Help(text)) = parse(line) else { panic!("{line}") };
+            assert_eq!(text.lines().next(), Some(&*format!("Usage:  {expected}")), "{line}");
+        }
+    }
+
+    #[test]
     fn help_of_every_verb_is_a_line_a_flag() {
         for line in ["help run", "run --help", "image ls -h", "help image ls", "", "container"] {
             let Err(Usage::Help(text)) = parse(line) else { panic!("{line}") };
-            assert!(text.contains("Usage: gantry"), "{text}");
+            assert!(text.contains("Usage:  gantry"), "{text}");
             assert!(!text.contains("--rm["), "{text}");
         }
     }

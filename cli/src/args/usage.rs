@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::Cli;
 use super::later;
@@ -25,64 +25,120 @@ pub(crate) enum Usage {
 
 /// clap's error about `args` in docker's words.
 pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
-    let mut command = addressed(args);
-    let verb = command.get_bin_name().unwrap_or("gantry").to_owned();
-    let invalid = context(error, ContextKind::InvalidArg).unwrap_or_default();
-    let flag = invalid.split(['=', ' ', '[']).next().unwrap_or_default();
-    let (problem, code) = match error.kind() {
+    let command = addressed(args);
+    let verb = name(&command);
+    match error.kind() {
         ErrorKind::DisplayVersion => return Usage::Help(error.render().to_string()),
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-        | ErrorKind::MissingSubcommand => {
-            return Usage::Help(help(command));
-        }
-        ErrorKind::UnknownArgument if flag.starts_with('-') => match later::refused_flag(&verb, flag) {
-            Some(refusal) => (refusal, report::USAGE),
-            None => (unknown_flag(flag), report::USAGE),
-        },
+        | ErrorKind::MissingSubcommand => return Usage::Help(help(command)),
         ErrorKind::InvalidSubcommand => {
-            let word = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-            let unknown = match args.iter().any(|arg| arg == "help") {
-                true => format!("unknown help topic: {word}"),
-                false => {
-                    format!(
-                        "gantry: unknown command: {verb} {word}\n\nRun '{verb} --help' for more information"
-                    )
-                }
-            };
-            let text = later::refused_verb(&word).unwrap_or(unknown);
-            return Usage::Wrong { text, code: report::FAILED };
+            return Usage::Wrong { text: unknown_verb(error, &verb, args), code: report::FAILED };
         }
-        ErrorKind::UnknownArgument | ErrorKind::TooManyValues | ErrorKind::MissingRequiredArgument => {
-            (format!("gantry: '{verb}' {}", expected_arguments(&command)), report::FAILED)
+        _ => {}
+    }
+    match problem(error, &command, args) {
+        Some((problem, code)) => {
+            let text = format!(
+                "{problem}\n\nUsage:  {}\n\nRun '{verb} --help' for more information",
+                shape(&command)
+            );
+            Usage::Wrong { text, code }
         }
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
-            let problem = match value.is_empty() && !args.iter().any(|arg| arg.is_empty()) {
-                true => needs_a_value(args),
-                false => {
-                    format!(
-                        "invalid argument \"{value}\" for \"{}\" flag: {}",
-                        spelled(&command, flag),
-                        why(error)
-                    )
-                }
-            };
-            (problem, report::USAGE)
-        }
-        _ => return Usage::Wrong { text: error.render().to_string(), code: report::USAGE },
-    };
-    let shape = command.render_usage().to_string().replacen("Usage: ", "Usage:  ", 1);
-    Usage::Wrong { text: format!("{problem}\n\n{shape}\n\nRun '{verb} --help' for more information"), code }
+        None => Usage::Wrong { text: error.render().to_string(), code: report::USAGE },
+    }
 }
 
-/// The whole text about a command, with a line a flag.
+/// What is wrong with the words behind a verb, and the exit code; `None` when only clap can tell.
+fn problem(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<(String, u8)> {
+    let verb = name(command);
+    let invalid = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let flag = Some(invalid.split(['=', ' ', '[']).next().unwrap_or_default());
+    let flag = flag.filter(|word| word.starts_with('-'));
+    let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
+    Some(match (error.kind(), flag) {
+        (ErrorKind::UnknownArgument, Some(flag)) => {
+            (later::refused_flag(&verb, flag).unwrap_or_else(|| unknown_flag(flag)), report::USAGE)
+        }
+        (ErrorKind::MissingRequiredArgument, Some(flag)) => {
+            (format!("required flag(s) \"{}\" not set", flag.trim_start_matches('-')), report::USAGE)
+        }
+        (ErrorKind::TooManyValues, Some(flag)) => {
+            let flag = spelled(command, flag);
+            (format!("invalid argument \"{value}\" for \"{flag}\" flag: it takes no value"), report::USAGE)
+        }
+        (
+            ErrorKind::UnknownArgument | ErrorKind::TooManyValues | ErrorKind::MissingRequiredArgument,
+            None,
+        ) => (format!("gantry: '{verb}' {}", expected_arguments(command)), report::FAILED),
+        (ErrorKind::InvalidValue, Some(_)) if value.is_empty() && ends_in_a_bare_flag(args) => {
+            (needs_a_value(args), report::USAGE)
+        }
+        (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(flag)) => {
+            let flag = spelled(command, flag);
+            (format!("invalid argument \"{value}\" for \"{flag}\" flag: {}", why(error)), report::USAGE)
+        }
+        _ => return None,
+    })
+}
+
+/// The text for a word that names no verb.
+fn unknown_verb(error: &clap::Error, verb: &str, args: &[OsString]) -> String {
+    let word = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+    later::refused_verb(&word).unwrap_or_else(|| match args.iter().any(|arg| arg == "help") {
+        true => format!("unknown help topic: {word}"),
+        false => {
+            format!("gantry: unknown command: {verb} {word}\n\nRun '{verb} --help' for more information")
+        }
+    })
+}
+
+/// The whole text about a command, as docker lays it out, with a line a flag.
 fn help(mut command: Command) -> String {
     if let Some(about) = command.get_long_about().cloned() {
         command = command.about(about);
     }
+    let shape = shape(&command);
+    command = command
+        .override_usage(shape)
+        .help_template("Usage:  {usage}\n\n{about-with-newline}\n{all-args}{after-help}\n");
     // clap thinks that `--help` would say more.
     command.render_help().to_string().replace(" (see more with '--help')", "")
+}
+
+/// How a command is called, as docker writes it: `gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
+fn shape(command: &Command) -> String {
+    let mut words = vec![name(command)];
+    if command.has_subcommands() {
+        words.extend(["[OPTIONS]", "COMMAND"].map(str::to_owned));
+        return words.join(" ");
+    }
+    words.push("[OPTIONS]".to_owned());
+    for argument in command.get_positionals() {
+        let value = argument
+            .get_value_names()
+            .and_then(<[_]>::first)
+            .map_or_else(|| argument.get_id().as_str().to_uppercase(), |value| value.to_string());
+        words.push(match (argument.is_required_set(), is_endless(argument)) {
+            (true, true) => format!("{value} [{value}...]"),
+            (true, false) => value,
+            (false, true) if argument.is_trailing_var_arg_set() => format!("[{value}] [ARG...]"),
+            (false, true) => format!("[{value}...]"),
+            (false, false) => format!("[{value}]"),
+        });
+    }
+    words.join(" ")
+}
+
+/// `gantry image ls`
+fn name(command: &Command) -> String {
+    command.get_bin_name().unwrap_or("gantry").to_owned()
+}
+
+/// Whether an argument may be given several times.
+fn is_endless(argument: &Arg) -> bool {
+    argument.get_num_args().is_some_and(|count| count.max_values() > 1)
+        || matches!(argument.get_action(), ArgAction::Append)
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -111,6 +167,13 @@ fn unknown_flag(flag: &str) -> String {
     }
 }
 
+/// Whether nothing is behind the last flag, not even an empty word.
+fn ends_in_a_bare_flag(args: &[OsString]) -> bool {
+    args.last()
+        .and_then(|word| word.to_str())
+        .is_some_and(|word| word.starts_with('-') && !word.contains('='))
+}
+
 /// The last word is a flag that wants another one behind it.
 fn needs_a_value(args: &[OsString]) -> String {
     let flag = args.last().map(|flag| flag.to_string_lossy().into_owned()).unwrap_or_default();
@@ -137,10 +200,7 @@ fn spelled(command: &Command, flag: &str) -> String {
 fn expected_arguments(command: &Command) -> String {
     let positionals: Vec<_> = command.get_positionals().collect();
     let least = positionals.iter().filter(|argument| argument.is_required_set()).count();
-    let endless = positionals.iter().any(|argument| {
-        argument.get_num_args().is_some_and(|count| count.max_values() > 1)
-            || matches!(argument.get_action(), clap::ArgAction::Append)
-    });
+    let endless = positionals.iter().any(|argument| is_endless(argument));
     let counted = |n: usize| if n == 1 { "1 argument".to_owned() } else { format!("{n} arguments") };
     match (least, positionals.len()) {
         (_, 0) => "accepts no arguments".to_owned(),
@@ -172,7 +232,7 @@ fn addressed(args: &[OsString]) -> Command {
 fn takes_the_next_word(command: &Command, flag: &str) -> bool {
     let mut arguments = command.get_arguments();
     arguments.any(|argument| {
-        matches!(argument.get_action(), clap::ArgAction::Set | clap::ArgAction::Append)
+        matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
             && (argument.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long))
                 || argument.get_short().is_some_and(|short| flag == format!("-{short}")))
     })

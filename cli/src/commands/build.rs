@@ -28,14 +28,13 @@ use crate::runner::EngineRunner;
 /// context. The Dockerfile is `Dockerfile` in the context unless `-f` names another; what
 /// `.dockerignore` lists is left out. Unchanged steps come from the cache, which is keyed by content:
 /// a touched file changes nothing.
-///
-/// Examples:
-///   gantry build -t app .
-///   gantry build -f deploy/Dockerfile --target test --build-arg VERSION=2 -t app:test .
-///   gantry build --output type=oci,dest=app.tar .
-///   SOURCE_DATE_EPOCH=0 gantry build -q .          one digest, wherever and whenever it is built
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  gantry build -t app .
+  gantry build -f deploy/Dockerfile --target test --build-arg VERSION=2 -t app:test .
+  gantry build --output type=oci,dest=app.tar .
+  SOURCE_DATE_EPOCH=0 gantry build -q .          one digest, wherever and whenever it is built")]
 pub(crate) struct Args {
     /// The build context: a directory, or `-`
     #[arg(value_name = "CONTEXT")]

@@ -18,7 +18,8 @@ use crate::report::verbatim;
 ///
 /// Example: mmdebstrap bookworm - | gantry import -c 'CMD ["bash"]' - debian:bookworm
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = r#"Examples:
+  mmdebstrap bookworm - | gantry import -c 'CMD ["bash"]' - debian:bookworm"#)]
 pub(crate) struct Args {
     /// The archive, `-` for stdin
     #[arg(value_name = "FILE|-")]

@@ -28,12 +28,14 @@ mod volume;
 /// The container runs in the foreground, with docker's default capabilities and seccomp profile.
 /// Its exit code is the command's; 125 means that gantry failed, 126 that the command cannot be
 /// executed, 127 that it was not found, 128+n that signal n ended it.
-///
-/// Examples:
-///   gantry run --rm -it debian bash
-///   gantry run --rm -v $PWD:/work -w /work --network host golang go build
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    after_help = "\
+Examples:
+  gantry run --rm -it debian bash
+  gantry run --rm -v $PWD:/work -w /work --network host golang go build"
+)]
 pub(crate) struct Args {
     /// Name or ID of the image; one that is not here is pulled
     image: String,

@@ -11,13 +11,12 @@ use crate::output;
 ///
 /// Plain HTTP is served on loopback only, unless `--insecure` is given: everyone who can reach the port could read and
 /// change images, and passwords would travel in the clear. Clients find it ready when `/v2/` answers.
-///
-/// Examples:
-///   gantry serve                                        on 127.0.0.1:5000
-///   gantry serve --addr 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem --htpasswd users
-///   htpasswd -Bbn alice PASSWORD >> users               makes such a file
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  gantry serve                                        on 127.0.0.1:5000
+  gantry serve --addr 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem --htpasswd users
+  htpasswd -Bbn alice PASSWORD >> users               makes such a file")]
 pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000")]
@@ -37,7 +36,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
-    let store = context.store()?;
     let mut options = ServeOptions::new(registry::parse_address(&args.addr)?);
     options.insecure = args.insecure;
     options.htpasswd = args.htpasswd.clone();
@@ -45,9 +43,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         (Some(certificate), Some(key)) => {
             Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
         }
-    let store = context.store_or_new()?;
         _ => None,
     };
+    let store = context.store_or_new()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let root = store.root().display().to_string();
