@@ -2,8 +2,8 @@ use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use common::client::Credentials;
 use common::client::docker_config::{self, Kept};
+use common::client::{Cause, ClientError, Credentials};
 use common::reference::DEFAULT_HOST;
 
 use crate::context::Context;
@@ -65,13 +65,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let client = context.client()?;
     let given = Credentials::Password { username, password };
     let runtime = runtime()?;
-    let kept = runtime.block_on(client.login(&server, given))?;
+    let kept = runtime.block_on(client.login(&server, given)).map_err(refused)?;
     let file = context.docker_config_file();
     if docker_config::store(&file, &server, &kept)? == Kept::File {
         output::note(format!("WARNING! Your credentials are stored unencrypted in '{}'.", file.display()));
     }
     output::line("Login Succeeded");
     Ok(ExitCode::SUCCESS)
+}
+
+/// docker's words for a password that the registry does not take: the usual hint, to log in, is of no use here.
+fn refused(error: ClientError) -> anyhow::Error {
+    let ClientError::Request { request, cause } = &error else { return error.into() };
+    match &**cause {
+        Cause::Status { status, errors, .. } if status.as_u16() == 401 => verbatim(match errors.first() {
+            Some(said) => format!("Error: Get \"{}\": {said}", request.url),
+            None => format!("Error: login attempt to {} failed with status: {status}", request.url),
+        }),
+        _ => error.into(),
+    }
 }
 
 /// `https://host/v1/` means `host`.
