@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod runner;
 mod template;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -49,6 +49,14 @@ pub(crate) fn verbatim_with_code(text: impl Into<String>, code: u8) -> anyhow::E
     Verbatim { text: text.into(), code: Some(code) }.into()
 }
 
+/// What the system said, in the words that Go has for it and docker's users know: `no such file or directory`.
+pub(crate) fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// Prints a failure: what happened, then the chain of causes, one a line.
 pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
     if let Some(Verbatim { text, code: own }) = error.downcast_ref() {

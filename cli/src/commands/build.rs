@@ -14,13 +14,13 @@ use common::reference::Reference;
 use common::store::Store;
 
 use super::pull;
-use super::save::half_name;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
 use crate::progress::{BuildProgress, Style};
 use crate::report::verbatim;
 use crate::runner::EngineRunner;
+use crate::whole_file;
 
 /// Build an image from a Dockerfile
 ///
@@ -329,22 +329,13 @@ impl Export {
         }
     }
 
-    /// Written beside its name and renamed, so that a failure leaves no half file.
-    fn to_file(&self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    fn to_file(&self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         if self.dest == "-" {
-            return write(&mut BufWriter::new(io::stdout().lock()));
+            let mut out = BufWriter::new(io::stdout().lock());
+            content(&mut out)?;
+            return out.flush().context("cannot write to stdout");
         }
-        let path = Path::new(&self.dest);
-        let half = half_name(path);
-        let written = || -> Result<()> {
-            let mut out = BufWriter::with_capacity(256 << 10, File::create(&half)?);
-            write(&mut out)?;
-            out.flush()?;
-            Ok(fs::rename(&half, path)?)
-        };
-        written()
-            .with_context(|| format!("cannot write {}", self.dest))
-            .inspect_err(|_| drop(fs::remove_file(&half)))
+        whole_file::write(Path::new(&self.dest), content)
     }
 }
 

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use common::image::import::{ImportRequest, import};
 use common::platform::Platform;
 use common::reference::Reference;
@@ -15,8 +15,6 @@ use crate::report::verbatim;
 /// Make an image of a root file system
 ///
 /// The archive is a tar, plain or compressed with gzip, bzip2, xz or zstd. Prints the image ID.
-///
-/// Example: mmdebstrap bookworm - | gantry import -c 'CMD ["bash"]' - debian:bookworm
 #[derive(Debug, clap::Args)]
 #[command(after_help = r#"Examples:
   mmdebstrap bookworm - | gantry import -c 'CMD ["bash"]' - debian:bookworm"#)]

@@ -1,16 +1,16 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use common::image::archive::{self, Loaded};
 use common::platform::Platform;
 
 use crate::context::Context;
 use crate::output;
 use crate::progress::Counter;
-use crate::report::verbatim;
+use crate::report::{system_words, verbatim};
 
 /// Load images from an archive
 ///
@@ -42,19 +42,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let loaded = archive::load(&store, input, &host, &|size_bytes| {
         progress.expect(size_bytes);
         progress.add(size_bytes);
+    });
+    let loaded = loaded.with_context(|| match &args.input {
+        Some(path) => format!("cannot load `{}`", path.display()),
+        None => "cannot load what came on stdin".to_owned(),
     })?;
     progress.finish();
     loaded.iter().flat_map(lines).for_each(output::line);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens a file that the user named, with docker's words when there is none.
-pub(super) fn open(path: &std::path::Path) -> Result<File> {
-    File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => verbatim(format!("open {}: no such file or directory", path.display())),
-        io::ErrorKind::PermissionDenied => verbatim(format!("open {}: permission denied", path.display())),
-        _ => verbatim(format!("open {}: {error}", path.display())),
-    })
+/// Opens a file that the user named, with docker's words when that cannot be read.
+pub(super) fn open(path: &Path) -> Result<File> {
+    let file = File::open(path)
+        .map_err(|error| verbatim(format!("open {}: {}", path.display(), system_words(&error))))?;
+    match file.metadata() {
+        Ok(found) if found.is_dir() => Err(verbatim(format!("read {}: is a directory", path.display()))),
+        _ => Ok(file),
+    }
 }
 
 fn lines(loaded: &Loaded) -> Vec<String> {

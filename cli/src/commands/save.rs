@@ -1,6 +1,7 @@
 use std::fs;
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,8 @@ use common::store::Store;
 
 use super::images::require;
 use crate::context::Context;
-use crate::report::verbatim;
+use crate::report::{system_words, verbatim};
+use crate::whole_file;
 
 /// Write images into an archive
 ///
@@ -34,6 +36,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if args.output.is_none() && io::stdout().is_terminal() {
         return Err(verbatim("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
+    if let Some(path) = &args.output {
+        check_output(path)?;
+    }
     let store = context.store()?;
     let mut images: Vec<Saved> = Vec::new();
     for wanted in &args.images {
@@ -49,34 +54,38 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         image.names.dedup();
     }
     let format = if args.format == "oci" { ArchiveFormat::Oci } else { ArchiveFormat::Docker };
+    let save = |out: &mut dyn Write| Ok(archive::save(&store, &images, format, out, &|_| {})?);
     match &args.output {
-        None => archive::save(&store, &images, format, BufWriter::new(io::stdout().lock()), &|_| {})?,
-        Some(path) => {
-            // Written beside and renamed: a file that was there stays as it is until the new one is whole.
-            let half = half_name(path);
-            let write = || -> Result<()> {
-                let file =
-                    fs::File::create(&half).with_context(|| format!("cannot write {}", half.display()))?;
-                let mut out = BufWriter::with_capacity(256 << 10, file);
-                archive::save(&store, &images, format, &mut out, &|_| {})?;
-                out.flush().with_context(|| format!("cannot write {}", half.display()))?;
-                drop(out);
-                fs::rename(&half, path).with_context(|| format!("cannot write {}", path.display()))
-            };
-            if let Err(error) = write() {
-                let _ = fs::remove_file(&half);
-                return Err(error);
-            }
+        Some(path) => whole_file::write(path, save)?,
+        None => {
+            let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
+            save(&mut out)?;
+            out.flush().context("cannot write to stdout")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name for a file that is not whole yet.
-pub(super) fn half_name(path: &std::path::Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".half-{}", std::process::id()));
-    path.with_file_name(name)
+/// Refuses a path that cannot become a file, in docker's words and before anything is done.
+fn check_output(path: &Path) -> Result<()> {
+    let refused = |why: String| Err(verbatim(format!("failed to save image: {why}")));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => refused("cannot write to a directory".to_owned()),
+        Ok(found) if found.file_type().is_block_device() || found.file_type().is_char_device() => {
+            refused(format!(
+                "invalid output path: \"{}\" must be a directory or a regular file: got a device",
+                path.display()
+            ))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+                refused(format!("invalid output path: directory \"{}\" does not exist", folder.display()))
+            }
+            _ => Ok(()),
+        },
+        Err(error) => refused(format!("stat {}: {}", path.display(), system_words(&error))),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// The images that a word means, with the names that they are to be loaded by: all tags of a repository, the one tag that
