@@ -10,11 +10,13 @@ mod clients;
 mod images;
 mod program;
 mod server;
+mod stalling;
 
 pub use clients::{Dockerd, has, run_client};
 pub use images::{busybox_root, import_busybox, import_debian, static_program};
 pub use program::{Outcome, World, corpora, gantry_binary, is_root, wait_for};
 pub use server::{Server, htpasswd};
+pub use stalling::{Answer, StallingRegistry};
 
 /// Ends the test with a line that says why it cannot run here.
 #[macro_export]

@@ -1,9 +1,11 @@
 //! The command line as docker's users and their scripts type it.
 
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use tests::{World, busybox_root, import_busybox, is_root, skip};
+use tests::{Server, World, busybox_root, htpasswd, import_busybox, is_root, skip};
 
 /// A world with busybox; the test is skipped where there is none.
 macro_rules! world {
@@ -64,7 +66,7 @@ fn help_is_there_for_every_verb_and_costs_nothing() {
     for verb in verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help") {
         let help = world.gantry(["help", verb]).ok();
         assert_eq!(help.stdout, world.gantry([verb, "--help"]).ok().stdout);
-        assert!(help.stdout.contains(&format!("Usage: gantry {verb}")), "{help:?}");
+        assert!(help.stdout.contains(&format!("Usage:  gantry {verb}")), "{help:?}");
     }
     world.gantry(["help", "nosuch"]).fails(1).says("unknown help topic: nosuch");
     assert!(!world.store().exists(), "help makes no store");
@@ -145,6 +147,137 @@ fn what_cannot_be_imported_or_loaded_says_why() {
     world.gantry(["import", "https://registry.example/root.tar", "x"]).fails(1).says("curl -L https://");
     world.gantry(["import", "/no/such", "x"]).fails(1).says("open /no/such: no such file or directory");
     world.gantry(["save", "nosuch"]).fails(1).says("No such image: nosuch:latest");
+    world.write("no tar", "text");
+    for verb in ["load", "import"] {
+        let input: &[&str] = if verb == "load" { &["-i"] } else { &[] };
+        let read = |file| world.gantry([verb].iter().chain(input).chain(&[file])).fails(1);
+        read("nofile").says("open nofile: no such file or directory");
+        read("no tar/x").says("open no tar/x: not a directory");
+        read("home").says("read home: is a directory");
+        read("no tar").says(&format!("error: cannot {verb} `no tar`\n"));
+    }
+    world.gantry_with_stdin(["load"], b"text").fails(1).says("error: cannot load what came on stdin\n");
+    world.gantry(["import", "-c", "FROM x", "no tar"]).fails(1).says("from is not a valid change command");
+    world.gantry(["import", "-c", "ENV A", "no tar"]).fails(1).says("--change:1");
+    world.close();
+}
+
+#[test]
+fn what_cannot_be_saved_to_is_refused_in_dockers_words_and_stays_as_it_is() {
+    let world = world!();
+    let save = |to: &str| world.gantry(["save", "-o", to, "busybox"]);
+    save("nodir/x")
+        .fails(1)
+        .says(r#"failed to save image: invalid output path: directory "nodir" does not exist"#);
+    save("home").fails(1).says("failed to save image: cannot write to a directory");
+    world.write("file", "text");
+    save("file/x").fails(1).says("failed to save image: stat file/x: not a directory");
+    if !is_root() {
+        skip!("making a device needs root");
+    }
+    // The null device under another name.
+    let device = world.path().join("device");
+    let made = std::process::Command::new("mknod").arg(&device).args(["c", "1", "3"]).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    save("device").fails(1).says(r#""device" must be a directory or a regular file: got a device"#);
+    world.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    world.gantry(["build", "-q", "--output", "type=tar,dest=device", "context"]).ok();
+    assert!(std::fs::metadata(&device).expect("it is there").file_type().is_char_device());
+    world.close();
+}
+
+#[test]
+fn commands_that_only_read_make_no_store() {
+    let world = World::new();
+    world.gantry(["check"]).fails(1).says(&format!("there is no store at {}", world.store().display()));
+    for (args, header) in [(["images", "-a"], "REPOSITORY "), (["ps", "-a"], "CONTAINER ID ")] {
+        let list = world.gantry(args).ok();
+        assert!(list.stdout.starts_with(header) && list.text().lines().count() == 1, "{list:?}");
+    }
+    for args in [
+        &["inspect", "x"][..],
+        &["history", "x"],
+        &["tag", "x", "y"],
+        &["rmi", "x"],
+        &["rm", "x"],
+        &["save", "-o", "f", "x"],
+        &["push", "localhost:1/x"],
+    ] {
+        world.gantry(args).fails(1);
+    }
+    world.gantry(["info"]).ok();
+    assert!(!world.store().exists() && !world.path().join("f").exists());
+    world.close();
+}
+
+#[test]
+fn a_wrong_password_is_refused_in_dockers_words() {
+    let (world, registry) = (World::new(), World::new());
+    let users = registry.write("users", htpasswd()).display().to_string();
+    let server = Server::start(&registry, &["--htpasswd", &users]);
+    let refused = world.gantry(["login", "-u", "alice", "-p", "wrong", &server.address]).fails(1);
+    let text = format!("Error: Get \"http://{}/v2/\": unauthorized: ", server.address);
+    assert!(refused.stderr.contains(&text) && !refused.stderr.contains("hint"), "{}", refused.stderr);
+    world.gantry(["login", "-u", "alice", "-p", "wonderland", &server.address]).ok();
+    server.stop();
+    registry.close();
+    world.close();
+}
+
+#[test]
+fn a_plain_user_is_told_what_needs_root() {
+    if !is_root() {
+        skip!("becoming another user needs root");
+    }
+    let world = World::new();
+    let folder = world.path().join("plain");
+    std::fs::create_dir(&folder).expect("a new folder");
+    for path in [world.path(), &folder] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    }
+    // The program itself may stand where only root can go.
+    let program = world.path().join("gantry");
+    std::fs::copy(tests::gantry_binary(), &program).expect("a copy");
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(&program);
+        command.arg("--root").arg(folder.join("store")).args(args).current_dir(&folder);
+        let output = command.env("HOME", &folder).uid(65534).gid(65534).stdin(Stdio::null()).output();
+        let output = output.expect("gantry starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = run(&["run", "busybox", "true"]);
+    assert_eq!((code, stderr.as_str()), (Some(125), "gantry: running containers needs root so far\n"));
+    let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if lowest.is_ok_and(|lowest| lowest.trim().parse::<u16>().is_ok_and(|lowest| lowest <= 80)) {
+        skip!("low ports are open to everybody here");
+    }
+    let (code, stderr) = run(&["serve", "--addr", "127.0.0.1:80"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("127.0.0.1:80") && stderr.contains("hint: ports below 1024 need root"),
+        "{stderr}"
+    );
+    world.close();
+}
+
+#[test]
+fn a_container_whose_folder_was_taken_away_is_in_nobodys_way() {
+    if !is_root() {
+        skip!("running containers needs root so far");
+    }
+    let world = world!();
+    for name in ["gone", "half", "stays"] {
+        run(&world, &["--name", name, "busybox", "true"]).ok();
+    }
+    let id = |name: &str| world.gantry(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned();
+    let containers = world.store().join("containers");
+    std::fs::remove_dir_all(containers.join(id("gone"))).expect("a container's folder");
+    std::fs::remove_file(containers.join(id("half")).join("state.json")).expect("a container's state");
+    let list = world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok();
+    assert_eq!((list.text(), list.stderr.as_str()), ("stays", ""));
+    world.gantry(["inspect", "gone"]).fails(1).says("No such object: gone");
+    run(&world, &["--name", "gone", "busybox", "true"]).ok();
+    world.gantry(["rm", "gone", "stays"]).ok();
     world.close();
 }
 

@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use common::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Server, World, import_busybox, is_root, skip, wait_for};
+use tests::{Answer, Server, StallingRegistry, World, import_busybox, is_root, skip, wait_for};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A small file system in memory, unmounted with its value.
 struct SmallDisk {
@@ -188,33 +191,116 @@ fn ctrl_c_in_a_container_ends_it() {
     world.close();
 }
 
+/// Interrupts a transfer that the registry holds, as Ctrl-C does.
+#[track_caller]
+fn interrupt_when_stalled(command: &mut Command, registry: &StallingRegistry) {
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("gantry starts");
+    registry.wait_until_stalled();
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a child that was not waited for");
+    let output = child.wait_with_output().expect("a child");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted: "), "{stderr}");
+}
+
+/// A build context whose one layer is `size_bytes` that do not compress.
+fn write_noise(world: &World, size_bytes: u64) {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut noise = Vec::new();
+    while (noise.len() as u64) < size_bytes {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend(state.to_le_bytes());
+    }
+    world.write("context/Dockerfile", "FROM scratch\nCOPY big /\n");
+    world.write("context/big", noise);
+}
+
 #[test]
 fn ctrl_c_in_a_push_leaves_both_stores_sound_and_the_next_push_completes() {
     let world = World::new();
-    world.write("context/Dockerfile", "FROM scratch\nCOPY big /\n");
-    let noise: Vec<u8> =
-        (0..40_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
-    world.write("context/big", noise);
+    write_noise(&world, 40_000_000);
+    let slow = StallingRegistry::start(|request| match request.split(' ').next() {
+        Some("GET") => Answer::new("200 OK", "", b"{}"),
+        Some("HEAD") => Answer::new("404 Not Found", "", b""),
+        Some("POST") => Answer::new("202 Accepted", "Location: /v2/big/blobs/uploads/1\r\n", b""),
+        _ => Answer::Stall(Vec::new()),
+    });
+    let name = format!("{}/big:1", slow.address);
+    world.gantry(["build", "-q", "-t", &name, "context"]).ok();
+    interrupt_when_stalled(&mut world.command(["push", &name]), &slow);
+    world.assert_sound();
     let registry = World::new();
     let server = Server::start(&registry, &[]);
-    let name = format!("{}/big:1", server.address);
-    world.gantry(["build", "-q", "-t", &name, "context"]).ok();
-    let mut child = world
-        .command(["push", &name])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("gantry starts");
-    let mut first = [0; 1];
-    // Any first sign of life of the push.
-    let _ = child.stdout.as_mut().expect("piped").read(&mut first);
-    kill_process(Pid::from_child(&child), Signal::INT).expect("a child that was not waited for");
-    let code = child.wait().expect("a child").code();
-    assert!(matches!(code, Some(130 | 0)), "{code:?}");
-    world.assert_sound();
-    registry.assert_sound();
-    world.gantry(["push", &name]).ok();
+    let other = format!("{}/big:1", server.address);
+    world.gantry(["tag", &name, &other]).ok();
+    world.gantry(["push", &other]).ok();
     server.stop();
+    registry.close();
+    world.close();
+}
+
+#[test]
+fn ctrl_c_in_a_pull_leaves_no_image_and_a_sound_store() {
+    let world = World::new();
+    let layer_digest = Digest::sha256(b"never sent to its end");
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{layer_digest}"]}}}}"#
+    );
+    let descriptor = |kind: &str, digest: &Digest, size_bytes: usize| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{size_bytes}}}"#
+        )
+    };
+    let config_digest = Digest::sha256(config.as_bytes());
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{},"layers":[{}]}}"#,
+        descriptor("config.v1+json", &config_digest, config.len()),
+        descriptor("layer.v1.tar+gzip", &layer_digest, 1_000_000),
+    );
+    let slow = StallingRegistry::start(move |request| match request.rsplit('/').next() {
+        Some("1") => Answer::new("200 OK", &format!("Content-Type: {MANIFEST}\r\n"), manifest.as_bytes()),
+        Some(blob) if blob == config_digest.to_string() => Answer::new("200 OK", "", config.as_bytes()),
+        Some(blob) if blob == layer_digest.to_string() => {
+            // The beginning of a gzip stream.
+            Answer::Stall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n\x1f\x8b\x08\0".to_vec())
+        }
+        _ => Answer::new("200 OK", "", b"{}"),
+    });
+    interrupt_when_stalled(&mut world.command(["pull", &format!("{}/big:1", slow.address)]), &slow);
+    assert_eq!(world.gantry(["images", "-aq"]).ok().text(), "");
+    world.close();
+}
+
+#[test]
+fn a_full_disk_under_a_registry_refuses_pushes_and_goes_on_with_pulls() {
+    if !is_root() {
+        skip!("mounting a small disk needs root");
+    }
+    let (world, registry) = (World::new(), World::new());
+    if !import_busybox(&world) {
+        skip!("busybox is not installed");
+    }
+    let Some(disk) = SmallDisk::mount(&registry, "24m") else { skip!("tmpfs cannot be mounted here") };
+    std::os::unix::fs::symlink(&disk.path, registry.store()).expect("a link");
+    let server = Server::start(&registry, &[]);
+    let [small, big] = ["small", "big"].map(|name| format!("{}/{name}:1", server.address));
+    world.gantry(["tag", "busybox", &small]).ok();
+    world.gantry(["push", &small]).ok();
+    write_noise(&world, 40_000_000);
+    world.gantry(["build", "-q", "-t", &big, "context"]).ok();
+    let refused = world.gantry(["push", &big]).fails(1);
+    assert!(refused.stderr.contains("507") || refused.stderr.contains("space"), "{}", refused.stderr);
+    let other = World::new();
+    other.gantry(["pull", "-q", &small]).ok();
+    other.gantry(["pull", "-q", &big]).fails(1);
+    server.stop();
+    registry.assert_sound();
+    other.close();
+    drop(disk);
+    std::fs::remove_file(registry.store()).expect("a link");
     registry.close();
     world.close();
 }
