@@ -138,14 +138,14 @@ async fn crane_copies_mounts_and_validates() {
     need!("crane");
     let world = World::start().await;
     let (at, folder) = (world.address, world.folder.path());
-    let digest = push_real_image(&world, "a", "v1").await;
-    run(&format!("crane copy --insecure {at}/a:v1 {at}/b:v2"), folder).await;
-    assert_eq!(run(&format!("crane digest {at}/b:v2"), folder).await, digest.to_string());
-    assert_eq!(run(&format!("crane catalog {at}"), folder).await, "a\nb");
-    assert_eq!(run(&format!("crane ls {at}/b"), folder).await, "v2");
-    run(&format!("crane validate --remote {at}/b:v2"), folder).await;
-    run(&format!("crane delete {at}/b@{digest}"), folder).await;
-    world.get("/v2/b/manifests/v2").await.fails(404, "MANIFEST_UNKNOWN");
+    let digest = push_real_image(&world, "one", "v1").await;
+    run(&format!("crane copy --insecure {at}/one:v1 {at}/two:v2"), folder).await;
+    assert_eq!(run(&format!("crane digest {at}/two:v2"), folder).await, digest.to_string());
+    assert_eq!(run(&format!("crane catalog {at}"), folder).await, "one\ntwo");
+    assert_eq!(run(&format!("crane ls {at}/two"), folder).await, "v2");
+    run(&format!("crane validate --remote {at}/two:v2"), folder).await;
+    run(&format!("crane delete {at}/two@{digest}"), folder).await;
+    world.get("/v2/two/manifests/v2").await.fails(404, "MANIFEST_UNKNOWN");
     world.end().await;
 }
 
