@@ -11,7 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::names::{is_loopback, without_port};
-use super::settings::{SettingsError, read_json};
+use super::settings::{SettingsError, is_closed, read_json};
 
 /// What `daemon.json` says about registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +30,16 @@ struct DaemonFile {
 }
 
 impl Daemon {
-    /// Reads the file; a missing one says nothing.
+    /// Reads the file; a missing one says nothing, and neither does one that is closed to a plain user: without it more
+    /// registries need TLS, and mirrors are not asked.
     pub(super) fn read(path: &Path) -> Result<Self, SettingsError> {
-        let file: DaemonFile = read_json(path)?;
+        let file: DaemonFile = match read_json(path) {
+            Err(SettingsError::Io { source, .. }) if is_closed(&source) => {
+                tracing::warn!(path = %path.display(), "settings are passed over: permission denied");
+                DaemonFile::default()
+            }
+            file => file?,
+        };
         let mut daemon = Daemon::default();
         for entry in &file.insecure_registries {
             match entry.parse::<IpNet>() {

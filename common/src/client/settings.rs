@@ -80,6 +80,11 @@ pub(super) fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T,
     serde_json::from_slice(&bytes).map_err(|source| SettingsError::Json { path: path.to_owned(), source })
 }
 
+/// Whether this user may not look there. What is closed to root is broken.
+pub(super) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root()
+}
+
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -6,6 +6,10 @@
 //!     NAME.cert       our certificate, if the registry asks for one …
 //!     NAME.key        … and its key
 //! ```
+//! A folder that a plain user may not list is passed over with a warning: what it could add is trust, so a connection can
+//! fail for the lack of it but none is let through. For root that is an error, as for dockerd; a rootless dockerd never
+//! looks into the system's folder.
+//!
 //! Reference: <https://docs.docker.com/engine/security/certificates/>. The provider of cryptography is ring, named
 //! here and nowhere else; nothing depends on a default of the process.
 
@@ -19,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::settings::{SettingsError, is_absent};
+use super::settings::{SettingsError, is_absent, is_closed};
 
 /// What `certs.d` has for one registry.
 #[derive(Default)]
@@ -96,6 +100,10 @@ fn list(folder: &Path) -> Result<Option<Vec<PathBuf>>, SettingsError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) if is_closed(&error) => {
+            tracing::warn!(path = %folder.display(), "certificates are passed over: permission denied");
+            return Ok(None);
+        }
         Err(error) => return Err(failed(error)),
     };
     let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|e| e.path())).collect();
@@ -222,6 +230,30 @@ mod tests {
             panic!("{files:?} were taken");
         };
         assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn what_is_closed_to_a_plain_user_is_passed_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().join("a.example");
+        fs::create_dir(&host).unwrap();
+        fs::write(host.join("ca.crt"), "nothing of use").unwrap();
+        let close = |mode| fs::set_permissions(&host, fs::Permissions::from_mode(mode)).unwrap();
+        close(0o000);
+        let (dirs, daemon) = ([folder.path().to_owned()], host.join("daemon.json"));
+        // A thread has rights of its own.
+        let plain_user = std::thread::spawn(move || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65_534);
+                rustix::thread::set_thread_res_uid(None, nobody, None).unwrap();
+            }
+            let certs = HostCerts::read(&dirs, "a.example").map(|certs| certs.authorities.len());
+            (certs.unwrap(), super::super::daemon::Daemon::read(&daemon).unwrap())
+        });
+        let (authorities, daemon) = plain_user.join().unwrap();
+        close(0o700);
+        assert_eq!((authorities, daemon), (0, Default::default()));
     }
 
     #[test]
