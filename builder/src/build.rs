@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::image::names::{self, NameError};
+use common::image::names::{self, NameError, Purpose};
 use common::image::record;
 use common::oci::ImageConfig;
 use common::platform::Platform;
@@ -177,7 +177,7 @@ fn find_image(
     platform: &Platform,
 ) -> Result<(String, BaseImage), Cause> {
     let reference: Reference = name.parse()?;
-    let here = match names::find_reference(store, &reference, platform) {
+    let here = match names::find_reference(store, &reference, Purpose::Run(platform)) {
         _ if request.pull => None,
         // Here for another platform only is as good as not here.
         Err(NameError::Platform { .. }) => None,

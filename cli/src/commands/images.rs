@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::digest::Digest;
-use common::image::names::{self, Found, NameError};
+use common::image::names::{self, Found, NameError, Purpose};
 use common::image::record;
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 
 /// The image that a user means, or docker's words that there is none.
 pub(super) fn require(store: &Store, wanted: &str) -> Result<Found> {
-    names::find(store, wanted, &Platform::host()).map_err(|error| match error {
+    names::find(store, wanted, Purpose::Handle(&Platform::host())).map_err(|error| match error {
         NameError::NotFound { .. } | NameError::Reference(_) => verbatim(format!("Error: {error}")),
         other => other.into(),
     })

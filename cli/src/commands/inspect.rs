@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use common::image::names::{self, NameError};
+use common::image::names::{self, NameError, Purpose};
 use common::platform::Platform;
 use common::store::Store;
 use engine::containers::{ContainerError, Containers};
@@ -105,7 +105,7 @@ fn inspect(store: &Store, name: &str, args: &Args) -> Result<Value> {
     if kind == Some("container") {
         return Err(none(format!("No such container: {name}")));
     }
-    match names::find(store, name, &Platform::host()) {
+    match names::find(store, name, Purpose::Handle(&Platform::host())) {
         Ok(found) => image::document(store, &found.id),
         Err(error @ (NameError::NotFound { .. } | NameError::Reference(_))) => Err(none(match kind {
             Some(_) => format!("no such image: {name}: {error}"),

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use common::image::names;
+use common::image::names::{self, Purpose};
 use common::image::push::{PushEvent, PushRequest, PushStep, push};
 use common::layer::Codec;
 use common::platform::Platform;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::line(format!("The push refers to repository [{}]", first.repository()));
     }
     for reference in &references {
-        let found = names::find_reference(&store, reference, &Platform::host())?;
+        let found = names::find_reference(&store, reference, Purpose::Handle(&Platform::host()))?;
         let Some(found) = found else {
             let name = reference.repository().familiar();
             return Err(verbatim(format!("An image does not exist locally with the tag: {name}")));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use common::digest::Digest;
-use common::image::names::{self, NameError};
+use common::image::names::{self, NameError, Purpose};
 use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::Reference;
@@ -232,7 +232,7 @@ fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
     {
         return Ok(pull::one(context, reference, &platform, false)?.id);
     }
-    match (names::find(store, &args.image, &platform), reference) {
+    match (names::find(store, &args.image, Purpose::Run(&platform)), reference) {
         (Ok(found), _) => Ok(found.id),
         (Err(NameError::NotFound { .. } | NameError::Platform { .. }), Ok(reference))
             if args.pull == "missing" =>

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use common::image::archive::{self, ArchiveFormat, Saved};
-use common::image::names;
+use common::image::names::{self, Purpose};
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
 use common::store::Store;
@@ -95,7 +95,7 @@ fn saved(store: &Store, wanted: &str) -> Result<Vec<Saved>> {
         let mut images = Vec::new();
         for tag in store.local(&repository).tags(None, None)? {
             let name = Reference::Tag(repository.clone(), tag);
-            if let Some(found) = names::find_reference(store, &name, &Platform::host())? {
+            if let Some(found) = names::find_reference(store, &name, Purpose::Handle(&Platform::host()))? {
                 images.push(Saved { id: found.id, names: vec![name] });
             }
         }

@@ -65,15 +65,25 @@ pub enum ConfigError {
     },
 }
 
+/// What an image is wanted for, when a name stands for several platforms.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'p> {
+    /// To run, or to build upon: it must be for this platform.
+    Run(&'p Platform),
+    /// To be shown, named, sent or removed: the best for this platform, else the one that was named last, as a tag of
+    /// docker means that image whatever it is for.
+    Handle(&'p Platform),
+}
+
 /// The image that `wanted` means: a name with tag or digest, an ID, or a unique beginning of one. A name wins over an ID,
-/// as with docker. Of a name with several platforms the best for `host` is taken.
+/// as with docker.
 ///
 /// # Errors
 /// [`NameError::NotFound`] when there is none; the others as they say.
-pub fn find(store: &Store, wanted: &str, host: &Platform) -> Result<Found, NameError> {
+pub fn find(store: &Store, wanted: &str, purpose: Purpose<'_>) -> Result<Found, NameError> {
     let parsed = wanted.parse::<Reference>();
     if let Ok(reference) = &parsed
-        && let Some(found) = find_reference(store, reference, host)?
+        && let Some(found) = find_reference(store, reference, purpose)?
     {
         return Ok(found);
     }
@@ -95,11 +105,11 @@ pub fn find(store: &Store, wanted: &str, host: &Platform) -> Result<Found, NameE
 /// The image of a reference, `None` when there is none of that name.
 ///
 /// # Errors
-/// [`NameError::Platform`] when the name is there for other platforms only.
+/// [`NameError::Platform`] when it is to be run and the name is there for other platforms only.
 pub fn find_reference(
     store: &Store,
     reference: &Reference,
-    host: &Platform,
+    purpose: Purpose<'_>,
 ) -> Result<Option<Found>, NameError> {
     let found = |id: Digest, source| Found { id, name: Some(reference.clone()), source };
     if let Some(digest) = reference.digest() {
@@ -107,17 +117,19 @@ pub fn find_reference(
     }
     let tag = reference.tag().cloned().unwrap_or_else(Tag::latest);
     let Some(record) = store.local(reference.repository()).tag(&tag)? else { return Ok(None) };
-    match record.best(host) {
-        Some(image) => {
-            let source = image.source.as_ref().map(|source| source.digest.clone());
-            Ok(Some(found(image.config.clone(), source)))
-        }
-        None => Err(NameError::Platform {
+    let image = match purpose {
+        Purpose::Handle(host) => match record.best(host).or(record.images.last()) {
+            Some(image) => image,
+            None => return Ok(None),
+        },
+        Purpose::Run(platform) => record.best(platform).ok_or_else(|| NameError::Platform {
             wanted: reference.familiar(),
-            platform: Box::new(host.clone()),
+            platform: Box::new(platform.clone()),
             have: record.images.iter().map(|image| image.platform.to_string()).collect(),
-        }),
-    }
+        })?,
+    };
+    let source = image.source.as_ref().map(|source| source.digest.clone());
+    Ok(Some(found(image.config.clone(), source)))
 }
 
 /// An image that was pulled or pushed as `repository@digest`, or has that ID.
@@ -238,24 +250,39 @@ mod tests {
         for wanted in
             ["busybox", "busybox:latest", "docker.io/library/busybox", id.short(), id.hex(), &id.to_string()]
         {
-            assert_eq!(find(&machine.store, wanted, &host()).unwrap().id, id, "{wanted}");
+            assert_eq!(find(&machine.store, wanted, Purpose::Run(&host())).unwrap().id, id, "{wanted}");
         }
     }
 
     #[test]
     fn what_is_not_there_is_named_as_docker_names_it() {
         let machine = machine();
-        let error = find(&machine.store, "nosuch", &host()).unwrap_err();
+        let error = find(&machine.store, "nosuch", Purpose::Run(&host())).unwrap_err();
         assert_eq!(error.to_string(), "No such image: nosuch:latest");
-        assert!(matches!(find(&machine.store, "Upper", &host()), Err(NameError::Reference(_))));
+        assert!(matches!(find(&machine.store, "Upper", Purpose::Run(&host())), Err(NameError::Reference(_))));
     }
 
     #[test]
-    fn a_name_for_other_platforms_says_which() {
+    fn a_name_for_other_platforms_cannot_be_run_and_says_which_it_has() {
         let machine = machine();
         add(&machine.store, "a", "{}", "linux/s390x");
-        let error = find(&machine.store, "a", &host()).unwrap_err();
+        let error = find(&machine.store, "a", Purpose::Run(&host())).unwrap_err();
         assert!(error.to_string().ends_with("it has linux/s390x"), "{error}");
+    }
+
+    #[test]
+    fn a_name_for_other_platforms_is_handled_as_the_image_that_it_got_last() {
+        let machine = machine();
+        let found = || find(&machine.store, "a", Purpose::Handle(&host())).unwrap().id;
+        let first = add(&machine.store, "a", "1", "linux/s390x");
+        assert_eq!(found(), first);
+        let second = add(&machine.store, "a", "2", "linux/riscv64");
+        assert_eq!(found(), second);
+        let again = add(&machine.store, "a", "3", "linux/s390x");
+        assert_eq!(found(), again, "a platform that is named again is the last");
+        let own = add(&machine.store, "a", "4", "linux/amd64");
+        add(&machine.store, "a", "5", "linux/riscv64");
+        assert_eq!(found(), own, "this machine's own comes first");
     }
 
     #[test]

@@ -463,12 +463,13 @@ impl Pull<'_> {
             config: image.id.clone(),
             source: Some(image.top.clone()),
         };
-        let held = store.local(repository).tag(tag)?;
-        if held.is_some_and(|record| record.images.contains(&tagged)) {
-            return Ok(true);
+        let held = store.local(repository).tag(tag)?.unwrap_or_default();
+        let had_tag = held.images.contains(&tagged);
+        // The one that was pulled last is what the name means where none is for this machine.
+        if held.images.last() != Some(&tagged) {
+            names::set_tag(store, repository, tag, tagged)?;
         }
-        names::set_tag(store, repository, tag, tagged)?;
-        Ok(false)
+        Ok(had_tag)
     }
 
     fn tell(&self, blob: &Descriptor, step: PullStep) {

@@ -57,7 +57,7 @@ impl sealed::Record for ServedTag {
 /// A name of this machine: an image for each platform.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalTag {
-    /// In the order in which they came; at most one a platform.
+    /// In the order in which they were named; at most one a platform.
     pub images: Vec<TaggedImage>,
 }
 
@@ -90,10 +90,8 @@ impl LocalTag {
 
     /// Sets the image of one platform.
     pub fn set(&mut self, image: TaggedImage) {
-        match self.images.iter_mut().find(|other| other.platform == image.platform) {
-            Some(other) => *other = image,
-            None => self.images.push(image),
-        }
+        self.images.retain(|other| other.platform != image.platform);
+        self.images.push(image);
     }
 }
 
