@@ -1,10 +1,11 @@
 //! How a layer's tar is compressed on the wire, and how it is taken apart again.
 
 use std::io::{self, BufReader, Cursor, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::decompress::{BombError, Bounded, Counted};
 use crate::oci::media_type;
+
+pub use crate::decompress::Expansion;
 
 /// A form in which a layer travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,26 +43,6 @@ impl Codec {
     }
 }
 
-/// How much may come out of a compressed blob.
-#[derive(Debug, Clone, Copy)]
-pub struct Expansion {
-    /// Decompressed bytes that are allowed whatever they came from.
-    pub free_bytes: u64,
-    /// How many more are allowed for each compressed byte. Text seldom exceeds 20.
-    pub ratio: u64,
-}
-
-impl Expansion {
-    /// Whatever comes: for blobs that were judged when they came in, or are our own.
-    pub const UNLIMITED: Expansion = Expansion { free_bytes: u64::MAX, ratio: 0 };
-}
-
-impl Default for Expansion {
-    fn default() -> Self {
-        Expansion { free_bytes: 1 << 30, ratio: 200 }
-    }
-}
-
 /// Why a blob cannot be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -69,26 +50,20 @@ pub enum DecodeError {
     #[error("layer is compressed with something else than gzip or zstd")]
     Codec,
     /// So much from so little is an attack.
-    #[error("layer is refused: {compressed_bytes} bytes unpack to more than {limit_bytes}")]
-    Bomb {
-        /// How much was read.
-        compressed_bytes: u64,
-        /// What may come from that.
-        limit_bytes: u64,
-    },
+    #[error("layer is refused: {0}")]
+    Bomb(BombError),
 }
 
 /// Decompresses a whole blob: several gzip members or zstd frames are read as one, anything behind the last is an error,
 /// and so is more output than a bomb's.
 ///
 /// # Errors
-/// When it cannot be read, or is in no known codec. Reading fails with [`DecodeError::Bomb`] inside an [`io::Error`].
+/// When it cannot be read, or is in no known codec. Reading fails with a [`BombError`] inside an [`io::Error`].
 pub(super) fn decoder<'a>(
     blob: impl Read + Send + 'a,
     allowed: Expansion,
 ) -> io::Result<(Codec, impl Read + Send + 'a)> {
-    let consumed = Arc::new(AtomicU64::new(0));
-    let mut counted = Counted { inner: blob, bytes: Arc::clone(&consumed) };
+    let (mut counted, consumed) = Counted::new(blob);
     let mut start = Vec::with_capacity(6);
     (&mut counted).take(6).read_to_end(&mut start)?;
     let codec = Codec::sniff(&start).ok_or(io::Error::other(DecodeError::Codec))?;
@@ -98,41 +73,7 @@ pub(super) fn decoder<'a>(
         Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
     };
-    Ok((codec, Bounded { inner, allowed, consumed, produced: 0 }))
-}
-
-struct Counted<R> {
-    inner: R,
-    bytes: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.bytes.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
-    }
-}
-
-struct Bounded<R> {
-    inner: R,
-    allowed: Expansion,
-    consumed: Arc<AtomicU64>,
-    produced: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.produced += n as u64;
-        let compressed_bytes = self.consumed.load(Ordering::Relaxed);
-        let Expansion { free_bytes, ratio } = self.allowed;
-        let limit_bytes = free_bytes.saturating_add(ratio.saturating_mul(compressed_bytes));
-        if self.produced > limit_bytes {
-            return Err(io::Error::other(DecodeError::Bomb { compressed_bytes, limit_bytes }));
-        }
-        Ok(n)
-    }
+    Ok((codec, Bounded::new(inner, allowed, consumed)))
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@
 //!   they are: they are resolved inside the image, whatever they say.
 //! - Refused: a PAX size that contradicts the header's; data behind an entry that has none (links, folders, devices); a
 //!   PAX header that says one thing twice; a GNU and a PAX name for one file; names and sizes in a global header;
-//!   whiteouts of nothing, `.` or `..`; what is neither file, folder, link, device nor FIFO; anything but zeros after
-//!   the end.
+//!   whiteouts of nothing, `.` or `..`; what is neither file, folder, link, device nor FIFO; the device 0:0, which
+//!   overlayfs would take for a whiteout; anything but zeros after the end, and more than 1 MiB of these. Docker and
+//!   BuildKit read on to the end of the input, whatever is there, so that a few bytes of gzip keep them busy for as long as
+//!   they say; a diff ID is of all bytes, so what is too long cannot be cut off but must be refused.
 //! - Ignored, as docker does: other global PAX records, user and group names, access times, AUFS's own
 //!   `.wh..wh.*` files.
 
@@ -37,6 +39,9 @@ pub(super) const MAX_PATH_BYTES: usize = 4095;
 /// The longest tar, so that no position overflows.
 const MAX_TAR_BYTES: u64 = 1 << 60;
 /// The longest PAX header or GNU long name, in bytes.
+/// The longest run of zeros behind the two blocks that end a tar, in bytes. Writers fill up their last record: 10 KiB for
+/// GNU tar unless told (`-b 20`), never more than this in practice.
+const MAX_TAIL_BYTES: u64 = 1 << 20;
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// How much one tar may ask for.
@@ -280,6 +285,7 @@ impl<R: Read> TarReader<R> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.io(error)),
+        let end = self.position + BLOCK_BYTES as u64;
             }
         }
         Ok(len)
@@ -287,6 +293,9 @@ impl<R: Read> TarReader<R> {
 
     fn io(&self, source: io::Error) -> TarError {
         TarError::Io { offset: self.position, source }
+            if self.position.saturating_sub(end) > MAX_TAIL_BYTES {
+                return Err(self.refused(end, "over 1 MiB of zeros stand behind the end of the tar"));
+            }
     }
 
     fn truncated(&self) -> TarError {

@@ -28,6 +28,7 @@ use super::pipe::{Pipe, pipe};
 use super::reader::TarError;
 use super::writer::{LayerWriter, WriteError, WriterOptions};
 use crate::digest::{Algorithm, Digest, Hasher, Hashing};
+use crate::decompress::BombError;
 use crate::store::{CommitError, Scratch, Store, StoreError};
 
 /// Why a layer cannot be made, read or stored.
@@ -102,8 +103,12 @@ impl LayerError {
 
     /// What went wrong in a decoder, seen through the [`io::Error`] it came in.
     pub(super) fn decompress(error: io::Error) -> Self {
-        match error.downcast::<DecodeError>() {
-            Ok(error) => LayerError::Decode(error),
+        let error = match error.downcast::<DecodeError>() {
+            Ok(error) => return LayerError::Decode(error),
+            Err(error) => error,
+        };
+        match error.downcast::<BombError>() {
+            Ok(bomb) => LayerError::Decode(DecodeError::Bomb(bomb)),
             Err(error) => LayerError::Decompress(error),
         }
     }
