@@ -361,7 +361,7 @@ impl Pull<'_> {
 
     fn layer_state(&self, blob: &Descriptor, diff_id: &Digest) -> Result<LayerState, PullError> {
         let has_blob = self.store.blob_size(&blob.digest)? == Some(blob.size);
-        let has_layer = layer::exists(self.store, diff_id).map_err(|source| of_layer(blob, source))?;
+        let has_layer = layer::is_sound(self.store, diff_id).map_err(|source| of_layer(blob, source))?;
         Ok(match (has_blob, has_layer) {
             (true, true) => LayerState::Here,
             (true, false) => LayerState::Unread,

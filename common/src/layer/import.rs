@@ -15,7 +15,10 @@ use super::form::Form;
 use super::index::{Content, Entry, Index, Kind};
 use super::pipe::{PipeReader, PipeWriter, channel};
 use super::reader::{Limits, TarError, TarReader, path_refused};
-use super::stored::{LayerError, Place, check_diff_id, has_intact_index, remove_damaged_forms};
+use super::root::Root;
+use super::stored::{
+    LayerError, Place, check_diff_id, has_intact_index, remove_damaged_forms, remove_damaged_tar,
+};
 use crate::digest::{Algorithm, Digest, Hashing};
 use crate::store::{CommitError, Ingest, Store};
 
@@ -164,7 +167,8 @@ fn keep(store: &Store, diff_id: &Digest, index: &Index, form: &Form) -> Result<(
     }
     remove_damaged_forms(store, diff_id)?;
     place.write(&form.encode(), &paths.layer_form(diff_id, &Form::foreign_name(&form.blob)))?;
-    Ok(())
+    // Now that the tar can be had from the blob.
+    remove_damaged_tar(store, diff_id)
 }
 
 fn decode(

@@ -47,7 +47,7 @@ pub use root::{FileReader, Follow, LoopError, Resolved, Root};
 pub use sparse::HoleReader;
 pub use stored::{
     CreateOptions, LayerError, LayerFile, StoredLayer, TarStream, create, exists, foreign_form, forms,
-    open_tar, read_tar,
+    is_sound, open_tar, read_tar,
 };
 pub use writer::{LayerWriter, WriteError, WriterOptions};
 

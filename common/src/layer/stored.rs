@@ -12,6 +12,7 @@
 //! replaces a file by the same one and no lock is needed. [`crate::store::Reach::layer`] makes the names durable.
 //!
 //! A layer of which a table is damaged counts as absent, so that whoever has its bytes brings it again, which heals it.
+//! A damaged tar is found by who reads all of it: a check, and whoever brings the layer ([`is_sound`]).
 //!
 //! A layer made here keeps its tar; one that was pulled keeps its blob, from which the tar can be had again.
 
@@ -184,6 +185,33 @@ pub(super) fn has_intact_index(store: &Store, diff_id: &Digest) -> Result<bool, 
 /// Takes away the damaged records of a layer's forms; an undamaged one is written when its blob is made or comes again.
 pub(super) fn remove_damaged_forms(store: &Store, diff_id: &Digest) -> Result<(), LayerError> {
     for path in damaged_forms(store, diff_id)? {
+/// Whether a layer [`exists`] and its tar, where one is kept, is undamaged. That reads the tar: ask this where the bytes
+/// that could heal it are at hand. Few layers have one: those made here, and those that files were taken out of.
+///
+/// # Errors
+/// Those of [`exists`].
+pub fn is_sound(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
+    Ok(exists(store, diff_id)? && damaged_tar(store, diff_id)?.is_none())
+}
+
+/// Takes away a tar that is not what it was; from then on the layer's blob gives it.
+pub(super) fn remove_damaged_tar(store: &Store, diff_id: &Digest) -> Result<(), LayerError> {
+    let Some(path) = damaged_tar(store, diff_id)? else { return Ok(()) };
+    tracing::warn!(path = %path.display(), "removing a damaged tar");
+    absent_is_none(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?;
+    Ok(())
+}
+
+/// Where the tar of a layer is, when it is kept and damaged.
+fn damaged_tar(store: &Store, diff_id: &Digest) -> Result<Option<PathBuf>, LayerError> {
+    let path = store.paths().layer_tar(diff_id);
+    let Some(file) = open_if_there(&path)? else { return Ok(None) };
+    let mut tar = Hashing::new(diff_id.algorithm(), file);
+    let read = io::copy(&mut tar, &mut io::sink());
+    read.map_err(StoreError::io("read", &path))?;
+    Ok((tar.finish().1 != *diff_id).then_some(path))
+}
+
         tracing::warn!(path = %path.display(), "removing a damaged record");
         absent_is_none(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?;
     }

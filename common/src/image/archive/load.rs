@@ -344,9 +344,9 @@ impl Loader<'_> {
         let known = match &blob {
             // A manifest refers to exactly this blob, so the layer in another form would not do.
             Some((digest, _)) => {
-                self.store.blob_size(digest)?.is_some() && layer::exists(self.store, diff_id)?
+                self.store.blob_size(digest)?.is_some() && layer::is_sound(self.store, diff_id)?
             }
-            None => layer::exists(self.store, diff_id)?,
+            None => layer::is_sound(self.store, diff_id)?,
         };
         if known {
             (self.progress)(size_bytes);

@@ -78,7 +78,10 @@ pub enum Fault {
         actual: Digest,
     },
     /// The tar of a layer is not what it was.
-    #[error("tar of layer {diff_id} is damaged: its bytes have the digest {actual}")]
+    #[error(
+        "tar of layer {diff_id} is damaged: its bytes have the digest {actual}; load, pull or build an image with this \
+         layer again"
+    )]
     Tar {
         /// The layer.
         diff_id: Digest,

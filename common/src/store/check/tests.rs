@@ -183,7 +183,11 @@ fn every_kind_of_damage_is_named() {
             "ROOT/repos/served/a/b/_tags/.t.swp is not a name that belongs into the store".to_owned(),
             "record at ROOT/repos/served/a/b/_tags/t is damaged: digest has no `:` between algorithm and hex digits"
                 .to_owned(),
-            format!("tar of layer DIFF is damaged: its bytes have the digest {}", Digest::sha256(b"another tar")),
+            format!(
+                "tar of layer DIFF is damaged: its bytes have the digest {}; load, pull or build an image with this layer \
+                 again",
+                Digest::sha256(b"another tar")
+            ),
         ]
     );
 }
