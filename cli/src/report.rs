@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use builder::BuildError;
 use common::client::ClientError;
+use common::image::archive::LoadError;
+use common::image::import::ImportError;
 use common::image::pull::PullError;
 use common::image::push::PushError;
 use common::store::StoreError;
@@ -118,7 +120,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
         let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
         let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
-        pull.or_else(push).or_else(client).flatten()
+        let load = || cause.downcast_ref::<LoadError>().map(|error| error.hint().map(str::to_owned));
+        let import = || cause.downcast_ref::<ImportError>().map(|error| error.hint().map(str::to_owned));
+        pull.or_else(push).or_else(client).or_else(load).or_else(import).flatten()
     });
     if of_registry.is_some() {
         return of_registry;

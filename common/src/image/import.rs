@@ -46,6 +46,16 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+impl ImportError {
+    /// What the user can do about it, when something can be done.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            ImportError::Layer(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// Makes an image of a tar, compressed or not; the bytes inside become its only layer as they are. `progress` is told how
 /// many of them were read.
 ///
@@ -57,17 +67,9 @@ pub fn import(
     request: &ImportRequest,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest, ImportError> {
-    let mut input = decompress(tar).map_err(ImportError::Read)?;
-    let mut import = Import::new(store, ImportOptions::default())?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let n = input.read(&mut buffer).map_err(ImportError::Read)?;
-        if n == 0 {
-            break;
-        }
-        import.append(&buffer[..n])?;
-        progress(n as u64);
-    }
+    let input = decompress(tar).map_err(ImportError::Read)?;
+    let mut import = Import::new(store, ImportOptions { lowest: true, ..ImportOptions::default() })?;
+    import.append_all(input, ImportError::Read, progress)?;
     let layer = import.finish()?;
     let config = config(request, layer.diff_id);
     let id = store.put(&config.to_bytes())?;

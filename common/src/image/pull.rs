@@ -13,7 +13,7 @@ mod error;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -349,14 +349,24 @@ impl Pull<'_> {
             self.tell(blob, PullStep::Waiting);
         }
         let (writing, mut ended) = mpsc::channel(1);
-        let imports = wanted
-            .into_iter()
-            .map(|(blob, diff_id, state)| self.layer(blob, diff_id, state, writing.clone()));
-        let result = stream::iter(imports).buffer_unordered(LAYERS_AT_ONCE).try_collect().await;
+        let imports = wanted.into_iter().map(|(blob, diff_id, state)| {
+            let options = ImportOptions {
+                blob: Some((blob.digest.clone(), blob.size)),
+                diff_id: Some(diff_id.clone()),
+                lowest: config.rootfs.diff_ids.first() == Some(diff_id),
+                ..ImportOptions::default()
+            };
+            self.layer(blob, options, state, writing.clone())
+        });
+        let result: Result<(), PullError> =
+            stream::iter(imports).buffer_unordered(LAYERS_AT_ONCE).try_collect().await;
         // One that fails drops the others, whose writers need a moment to let go of the store.
         drop(writing);
         let None = ended.recv().await;
-        result
+        result?;
+        let (store, diff_ids) = (self.store.clone(), config.rootfs.diff_ids.clone());
+        let checked = tokio::task::spawn_blocking(move || layer::check_stack(&store, &diff_ids));
+        Ok(joined(checked.await)?)
     }
 
     fn layer_state(&self, blob: &Descriptor, diff_id: &Digest) -> Result<LayerState, PullError> {
@@ -374,15 +384,10 @@ impl Pull<'_> {
     async fn layer(
         &self,
         blob: &Descriptor,
-        diff_id: &Digest,
+        options: ImportOptions,
         state: LayerState,
         writing: mpsc::Sender<Infallible>,
     ) -> Result<(), PullError> {
-        let options = ImportOptions {
-            blob: Some((blob.digest.clone(), blob.size)),
-            diff_id: Some(diff_id.clone()),
-            ..ImportOptions::default()
-        };
         let store = self.store.clone();
         if state == LayerState::Unread {
             let (again, writing) = (options.clone(), writing.clone());
@@ -541,19 +546,11 @@ fn import_stored(store: &Store, options: ImportOptions) -> Result<(), LayerError
     let blob = options.blob.as_ref().map(|(digest, _)| digest.clone());
     let blob = blob.expect("a layer of a manifest has a blob");
     let path = store.paths().blob(&blob);
-    let Some(mut blob) = store.open_blob(&blob)? else {
-        return Err(StoreError::io("read", &path)(io::ErrorKind::NotFound.into()).into());
-    };
+    let unread = |error| LayerError::from(StoreError::io("read", &path)(error));
+    let Some(blob) = store.open_blob(&blob)? else { return Err(unread(io::ErrorKind::NotFound.into())) };
     let mut import = Import::new(store, options)?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match blob.file.read(&mut buffer) {
-            Ok(0) => return import.finish().map(drop),
-            Ok(count) => import.append(&buffer[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(StoreError::io("read", &path)(error).into()),
-        }
-    }
+    import.append_all(blob.file, unread, |_| {})?;
+    import.finish().map(drop)
 }
 
 fn of_layer(blob: &Descriptor, source: LayerError) -> PullError {

@@ -54,12 +54,16 @@ pub(super) fn layer(name: &str, content: &[u8]) -> Blob {
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
     tar.append_data(&mut header, name, content).unwrap();
-    let tar = tar.into_inner().unwrap();
+    blob(&tar.into_inner().unwrap())
+}
+
+/// A layer of any bytes, gzipped.
+pub(super) fn blob(tar: &[u8]) -> Blob {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(&tar).unwrap();
+    gzip.write_all(tar).unwrap();
     let bytes = gzip.finish().unwrap();
     let descriptor = Descriptor::of(media_type::OCI_LAYER_GZIP, &bytes);
-    Blob { descriptor, bytes, diff_id: Digest::sha256(&tar) }
+    Blob { descriptor, bytes, diff_id: Digest::sha256(tar) }
 }
 
 /// An image, with what can be wrong about it.

@@ -12,8 +12,8 @@
 //! - Modes and times of folders are set at the end, those furthest below first. Owner comes before mode, as changing
 //!   it clears setuid, and before `security.capability`, for the same reason.
 //! - Devices are left out where nobody may make them, as in a user namespace.
-//! - `trusted.overlay.*` and `user.overlay.*` are not taken from a layer, and neither is a device 0:0, which overlayfs
-//!   would read as a whiteout.
+//! - `trusted.overlay.*` and `user.overlay.*` are not taken from a layer. A device 0:0, which overlayfs would read as a
+//!   whiteout, does not come through the reader.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -54,7 +54,7 @@ pub struct ApplyOptions {
 /// Why a layer could not be unpacked. The tree is then half changed and of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The layer's tar is damaged or hostile.
+    /// The layer's tar is damaged or hostile, or has a hard link to something that is not there.
     #[error(transparent)]
     Tar(#[from] TarError),
     /// The bytes of a file cannot be had.
@@ -72,20 +72,6 @@ pub enum ApplyError {
         path: Vec<u8>,
         /// Where the folder is missing.
         at: Vec<u8>,
-    },
-    /// A hardlink to something that neither this layer nor one below has.
-    #[error("hardlink `{}` leads to `{}`, which does not exist", shown(path), shown(target))]
-    LinkTarget {
-        /// The entry's path.
-        path: Vec<u8>,
-        /// What it should be another name of.
-        target: Vec<u8>,
-    },
-    /// A device with the numbers 0:0 would hide files of lower layers.
-    #[error("device `{}` has the numbers 0:0, which mean a whiteout to overlayfs", shown(path))]
-    WhiteoutDevice {
-        /// The entry's path.
-        path: Vec<u8>,
     },
     /// The user namespace has no place for an owner.
     #[error("owner {uid}:{gid} of `{}` is not mapped in this user namespace", shown(path))]
@@ -324,7 +310,7 @@ impl<'fd> Applier<'fd> {
     }
 
     fn hardlink(&mut self, place: &Place<'_>, header: &Header, target: &[u8]) -> Result<(), ApplyError> {
-        let missing = || ApplyError::LinkTarget { path: header.path.clone(), target: target.to_vec() };
+        let missing = || ApplyError::Tar(TarError::link_target(&header.path, target));
         let (parent, name) = split_last(target);
         let Found::Folder(at) = find_folder(self.root, parent).map_err(io(&header.path))? else {
             return Err(missing());
@@ -358,9 +344,6 @@ impl<'fd> Applier<'fd> {
         let (folder, name) = (&place.folder.fd, place.name);
         let node = |kind: FileType, device: u64| mknodat(folder, name, kind, Mode::RUSR | Mode::WUSR, device);
         let made = match &header.kind {
-            Kind::CharDevice { major: 0, minor: 0 } => {
-                return Err(ApplyError::WhiteoutDevice { path: header.path.clone() });
-            }
             Kind::Symlink { target } => self.create(place, || symlinkat(&target[..], folder, name)),
             Kind::CharDevice { major, minor } => {
                 self.create(place, || node(FileType::CharacterDevice, makedev(*major, *minor)))

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::codec::{Codec, Expansion, decoder};
@@ -29,6 +30,8 @@ pub struct ImportOptions {
     pub blob: Option<(Digest, u64)>,
     /// From the config.
     pub diff_id: Option<Digest>,
+    /// Whether no layer is below it, so that it must make sense alone: its hard links lead to files of its own.
+    pub lowest: bool,
     /// How much the tar may ask for.
     pub limits: Limits,
     /// How much may come out of the blob.
@@ -58,7 +61,7 @@ pub struct Import {
 struct Decoded {
     codec: Codec,
     diff_id: Digest,
-    index: Index,
+    index: Arc<Index>,
 }
 
 impl Import {
@@ -71,8 +74,8 @@ impl Import {
         let ingest = store.ingest_as(algorithm)?;
         let (writer, reader) = channel();
         let diff_algorithm = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let (expansion, limits) = (options.expansion, options.limits);
-        let decoder = thread::spawn(move || decode(reader, diff_algorithm, expansion, limits));
+        let known = options.clone();
+        let decoder = thread::spawn(move || decode(reader, diff_algorithm, &known));
         let store = store.clone();
         Ok(Import { store, options, ingest, to_decoder: Some(writer), decoder: Some(decoder) })
     }
@@ -95,6 +98,30 @@ impl Import {
             self.join_decoder()?;
         }
         Ok(())
+    }
+
+    /// Takes in all of `input`, telling `progress` the length of each piece. `unread` wraps what `input` fails with.
+    ///
+    /// # Errors
+    /// Those of [`Import::append`] and of `input`.
+    pub fn append_all<E: From<LayerError>>(
+        &mut self,
+        mut input: impl Read,
+        unread: impl Fn(io::Error) -> E,
+        progress: impl Fn(u64),
+    ) -> Result<(), E> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(n) => {
+                    self.append(&buffer[..n])?;
+                    progress(n as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unread(error)),
+            }
+        }
     }
 
     /// Ends the blob, verifies it and puts it and the layer into the store. The names are durable after
@@ -171,20 +198,19 @@ fn keep(store: &Store, diff_id: &Digest, index: &Index, form: &Form) -> Result<(
     remove_damaged_tar(store, diff_id)
 }
 
-fn decode(
-    blob: PipeReader,
-    algorithm: Algorithm,
-    expansion: Expansion,
-    limits: Limits,
-) -> Result<Decoded, LayerError> {
-    let (codec, tar) = decoder(blob, expansion).map_err(LayerError::decompress)?;
+fn decode(blob: PipeReader, algorithm: Algorithm, options: &ImportOptions) -> Result<Decoded, LayerError> {
+    let (codec, tar) = decoder(blob, options.expansion).map_err(LayerError::decompress)?;
     let mut tar = Hashing::new(algorithm, tar);
-    let entries = read_entries(&mut tar, limits).map_err(|error| match error {
+    let entries = read_entries(&mut tar, options.limits).map_err(|error| match error {
         TarError::Io { source, .. } => LayerError::decompress(source),
         error => LayerError::Tar(error),
     })?;
-    let index = arrange(entries)?;
-    Ok(Decoded { codec, diff_id: tar.finish().1, index })
+    let index = Arc::new(arrange(entries)?);
+    let diff_id = tar.finish().1;
+    if options.lowest {
+        Root::empty().push(diff_id.clone(), Arc::clone(&index))?;
+    }
+    Ok(Decoded { codec, diff_id, index })
 }
 
 /// All entries of a tar in its order, with the digests of their files. The input is read to its end.

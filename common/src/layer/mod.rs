@@ -11,6 +11,20 @@
 //! - [`root`]: what a stack of layers looks like from above, without unpacking it
 //!
 //! Only this module knows both tar and file systems.
+//!
+//! # Hostile layers
+//! Nothing outside an image's root is read or written, whatever a layer says, and what cannot be unpacked is refused as
+//! soon as that can be known:
+//!
+//! | a layer with | becomes |
+//! |---|---|
+//! | `..` in a name or in a hard link's target | refused by name when it comes in |
+//! | an absolute name, `/etc/x` | `etc/x` beneath the root, as with docker |
+//! | an entry below a symlink that leads out, `x -> ../../etc` and `x/passwd` | `etc/passwd` beneath the root, as with docker |
+//! | a hard link to what neither it nor a layer below has | refused: in the lowest layer when that comes in, above when the image does |
+//! | a device 0:0, overlayfs's whiteout | refused by name when it comes in |
+//! | two sizes for one file, data behind a link, two types for one path … | refused: see [`mod@reader`] and [`import`] |
+//! | more entries, holes or bytes than [`Limits`] and [`Expansion`] allow | refused when the limit is reached |
 
 pub mod apply;
 pub(crate) mod beneath;
@@ -43,7 +57,7 @@ pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
 pub use reader::{Limits, TarError, TarReader};
-pub use root::{FileReader, Follow, LoopError, Resolved, Root};
+pub use root::{FileReader, Follow, LoopError, Resolved, Root, StackError, check_stack};
 pub use sparse::HoleReader;
 pub use stored::{
     CreateOptions, LayerError, LayerFile, StoredLayer, TarStream, create, exists, foreign_form, forms,

@@ -7,7 +7,8 @@
 //!   `SCHILY.xattr.*`, all three sparse versions), with or without zero blocks at the end.
 //! - A name is taken apart at `/`; empty parts and `.` are dropped, so an absolute name is taken as relative to the
 //!   root, as docker does. A part `..` is refused, in the target of a hard link too. Targets of symlinks are kept as
-//!   they are: they are resolved inside the image, whatever they say.
+//!   they are: they are resolved inside the image, whatever they say. So an entry whose parent is a symlink that leads
+//!   out (`x -> ../../etc`, then `x/passwd`) is the image's own `etc/passwd`, as docker has it; see [`mod@super::apply`].
 //! - Refused: a PAX size that contradicts the header's; data behind an entry that has none (links, folders, devices); a
 //!   PAX header that says one thing twice; a GNU and a PAX name for one file; names and sizes in a global header;
 //!   whiteouts of nothing, `.` or `..`; what is neither file, folder, link, device nor FIFO; the device 0:0, which
@@ -38,10 +39,10 @@ const MAX_NAME_BYTES: usize = 255;
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 /// The longest tar, so that no position overflows.
 const MAX_TAR_BYTES: u64 = 1 << 60;
-/// The longest PAX header or GNU long name, in bytes.
 /// The longest run of zeros behind the two blocks that end a tar, in bytes. Writers fill up their last record: 10 KiB for
 /// GNU tar unless told (`-b 20`), never more than this in practice.
 const MAX_TAIL_BYTES: u64 = 1 << 20;
+/// The longest PAX header or GNU long name, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// How much one tar may ask for.
@@ -92,6 +93,20 @@ pub enum TarError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// A device that overlayfs would take for a whiteout, which would hide files of lower layers.
+    #[error("device `{path}` has the numbers 0:0, which mean a whiteout to overlayfs")]
+    WhiteoutDevice {
+        /// The entry's path.
+        path: String,
+    },
+    /// A hard link to something that neither this layer, before the link, nor one below has.
+    #[error("hardlink `{path}` leads to `{target}`, which does not exist")]
+    LinkTarget {
+        /// The entry's path.
+        path: String,
+        /// What it should be another name of.
+        target: String,
+    },
     /// The tar asks for more than [`Limits`] allow.
     #[error("tar has more than {limit} {what}")]
     Limit {
@@ -100,6 +115,28 @@ pub enum TarError {
         /// How much is allowed.
         limit: u64,
     },
+}
+
+impl TarError {
+    /// What whoever made the tar can do about it, when something can be done.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            TarError::WhiteoutDevice { .. } => Some(
+                "such devices are in the upper folder of an overlay mount: pack what is mounted, or leave them out \
+                 (`tar --exclude`)",
+            ),
+            TarError::LinkTarget { .. } => Some(
+                "a tar that was cut into parts, or packed from a part of a tree, lacks what its links mean: pack the \
+                 whole tree at once, or files instead of links (`tar --hard-dereference`)",
+            ),
+            _ => None,
+        }
+    }
+
+    /// A hard link to nothing.
+    pub(super) fn link_target(path: &[u8], target: &[u8]) -> Self {
+        TarError::LinkTarget { path: shown(path), target: shown(target) }
+    }
 }
 
 /// Reads the entries of a tar one after the other.
@@ -248,12 +285,16 @@ impl<R: Read> TarReader<R> {
     }
 
     fn read_zeros_to_the_end(&mut self) -> Result<(), TarError> {
+        let end = self.position + BLOCK_BYTES as u64;
         let mut buffer = [0; 16 * BLOCK_BYTES];
         loop {
             let at = self.position;
             let len = self.fill_some(&mut buffer)?;
             if buffer[..len].iter().any(|byte| *byte != 0) {
                 return Err(self.refused(at, "something stands behind the end of the tar"));
+            }
+            if self.position.saturating_sub(end) > MAX_TAIL_BYTES {
+                return Err(self.refused(end, "over 1 MiB of zeros stand behind the end of the tar"));
             }
             if len < buffer.len() {
                 self.next_header = self.position;
@@ -285,7 +326,6 @@ impl<R: Read> TarReader<R> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.io(error)),
-        let end = self.position + BLOCK_BYTES as u64;
             }
         }
         Ok(len)
@@ -293,9 +333,6 @@ impl<R: Read> TarReader<R> {
 
     fn io(&self, source: io::Error) -> TarError {
         TarError::Io { offset: self.position, source }
-            if self.position.saturating_sub(end) > MAX_TAIL_BYTES {
-                return Err(self.refused(end, "over 1 MiB of zeros stand behind the end of the tar"));
-            }
     }
 
     fn truncated(&self) -> TarError {
@@ -347,6 +384,9 @@ impl<R: Read> TarReader<R> {
             _ => {}
         }
         let Some(header) = as_marker(header)? else { return Ok(None) };
+        if let Kind::CharDevice { major: 0, minor: 0 } = header.kind {
+            return Err(TarError::WhiteoutDevice { path: shown(&header.path) });
+        }
         let map = map.filter(|_| matches!(header.kind, Kind::File { .. }));
         Ok(Some((header, map.map(|map| map.segments.into_boxed_slice()))))
     }
@@ -503,12 +543,16 @@ fn stored_size(block: &Block<'_>, pax: &Pax<'_>) -> Result<u64, &'static str> {
 }
 
 pub(super) fn path_refused(path: &[u8], fault: &'static str) -> TarError {
-    let shown = &path[..path.len().min(MAX_PATH_BYTES)];
-    let path = match str::from_utf8(shown) {
+    TarError::Path { path: shown(path), fault }
+}
+
+/// A path of a tar as errors show it, control characters escaped.
+fn shown(path: &[u8]) -> String {
+    let path = &path[..path.len().min(MAX_PATH_BYTES)];
+    match str::from_utf8(path) {
         Ok(text) if !text.contains(char::is_control) => text.to_owned(),
-        _ => shown.escape_ascii().to_string(),
-    };
-    TarError::Path { path, fault }
+        _ => path.escape_ascii().to_string(),
+    }
 }
 
 /// Names joined by single slashes, relative to the root.

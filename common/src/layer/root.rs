@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::index::{Content, Entry, Index, Kind, Segment};
+use super::reader::TarError;
 use super::stored::{LayerError, index, open_tar};
 use crate::digest::{Digest, Hasher};
 use crate::store::Store;
@@ -38,6 +39,29 @@ pub enum Follow {
 pub struct LoopError {
     /// The path that was looked up.
     pub path: String,
+}
+
+/// A layer cannot be unpacked upon those below it, or is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("layer {diff_id} does not fit where it stands in the image")]
+pub struct StackError {
+    /// The layer.
+    pub diff_id: Digest,
+    /// What is wrong with it.
+    pub source: LayerError,
+}
+
+/// Whether a stack of layers can be unpacked, lowest first, judged by their tables.
+///
+/// # Errors
+/// [`StackError`] names the first layer that cannot.
+pub fn check_stack(store: &Store, diff_ids: &[Digest]) -> Result<(), StackError> {
+    let mut root = Root::empty();
+    for diff_id in diff_ids {
+        let pushed = index(store, diff_id).and_then(|index| root.push(diff_id.clone(), index));
+        pushed.map_err(|source| StackError { diff_id: diff_id.clone(), source })?;
+    }
+    Ok(())
 }
 
 /// The merged view of a stack of layers.
@@ -116,7 +140,7 @@ impl Root {
     /// Lays one more layer on top.
     ///
     /// # Errors
-    /// [`LayerError::Misplaced`] when it cannot be unpacked here: the view is of no use then.
+    /// [`LayerError::Misplaced`] and [`TarError::LinkTarget`] when it cannot be unpacked here: the view is of no use then.
     pub fn push(&mut self, diff_id: Digest, index: Arc<Index>) -> Result<(), LayerError> {
         let layer = self.layers.len();
         self.layers.push(Layer { diff_id, index: Arc::clone(&index) });
@@ -297,7 +321,7 @@ impl Root {
     fn share(&mut self, entry: &Entry, target: &[u8], there: Option<usize>) -> Result<usize, LayerError> {
         let node = self.lookup(target, Follow::No)?.map(|target| target.inode);
         let node = node.filter(|node| !self.is_folder(*node));
-        let node = node.ok_or(misplaced(&entry.path, "a hard link to nothing"))?;
+        let node = node.ok_or_else(|| TarError::link_target(&entry.path, target))?;
         if there == Some(node) {
             return Ok(node);
         }

@@ -28,8 +28,8 @@ use super::index::{self, Index};
 use super::pipe::{Pipe, pipe};
 use super::reader::TarError;
 use super::writer::{LayerWriter, WriteError, WriterOptions};
-use crate::digest::{Algorithm, Digest, Hasher, Hashing};
 use crate::decompress::BombError;
+use crate::digest::{Algorithm, Digest, Hasher, Hashing};
 use crate::store::{CommitError, Scratch, Store, StoreError};
 
 /// Why a layer cannot be made, read or stored.
@@ -97,6 +97,14 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// What the user can do about it, when something can be done.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            LayerError::Tar(error) => error.hint(),
+            _ => None,
+        }
+    }
+
     /// What went wrong in a [`TarStream`], seen through the [`io::Error`] it came in.
     pub(super) fn from_tar_stream(error: io::Error) -> Self {
         error.downcast::<LayerError>().unwrap_or_else(LayerError::decompress)
@@ -177,14 +185,6 @@ pub fn exists(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
     Ok(is_there(&store.paths().layer_tar(diff_id))? || !forms(store, diff_id)?.is_empty())
 }
 
-pub(super) fn has_intact_index(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
-    let intact = is_intact(&index::FORMAT, &store.paths().layer_index(diff_id))?;
-    Ok(intact == Some(true))
-}
-
-/// Takes away the damaged records of a layer's forms; an undamaged one is written when its blob is made or comes again.
-pub(super) fn remove_damaged_forms(store: &Store, diff_id: &Digest) -> Result<(), LayerError> {
-    for path in damaged_forms(store, diff_id)? {
 /// Whether a layer [`exists`] and its tar, where one is kept, is undamaged. That reads the tar: ask this where the bytes
 /// that could heal it are at hand. Few layers have one: those made here, and those that files were taken out of.
 ///
@@ -212,6 +212,14 @@ fn damaged_tar(store: &Store, diff_id: &Digest) -> Result<Option<PathBuf>, Layer
     Ok((tar.finish().1 != *diff_id).then_some(path))
 }
 
+pub(super) fn has_intact_index(store: &Store, diff_id: &Digest) -> Result<bool, LayerError> {
+    let intact = is_intact(&index::FORMAT, &store.paths().layer_index(diff_id))?;
+    Ok(intact == Some(true))
+}
+
+/// Takes away the damaged records of a layer's forms; an undamaged one is written when its blob is made or comes again.
+pub(super) fn remove_damaged_forms(store: &Store, diff_id: &Digest) -> Result<(), LayerError> {
+    for path in damaged_forms(store, diff_id)? {
         tracing::warn!(path = %path.display(), "removing a damaged record");
         absent_is_none(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?;
     }

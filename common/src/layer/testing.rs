@@ -4,7 +4,7 @@ use super::block::{BLOCK_BYTES, checksum};
 use super::pax::push_record;
 
 /// A tar under construction. Nothing is checked: what a test asks for is what it gets.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TarBytes(Vec<u8>);
 
 impl TarBytes {

@@ -9,7 +9,7 @@ use crate::decompress::decompress;
 use crate::digest::Digest;
 use crate::image::names;
 use crate::image::record;
-use crate::layer::{self, Codec, Import, ImportOptions, LayerError};
+use crate::layer::{self, Codec, Import, ImportOptions, LayerError, StackError};
 use crate::oci::{
     CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, Index, MANIFEST_LIMIT_BYTES, Manifest, ManifestOrIndex,
     ParseError,
@@ -99,12 +99,26 @@ pub enum LoadError {
     /// A layer is refused.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// The layers of an image do not fit upon each other.
+    #[error(transparent)]
+    Stack(#[from] StackError),
     /// A blob cannot be stored.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl LoadError {
+    /// What the user can do about it, when something can be done.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            LoadError::Layer(error) => error.hint(),
+            LoadError::Stack(error) => error.source.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// Loads all images of an archive. `progress` is told how many bytes of layers were read.
@@ -249,9 +263,10 @@ impl Loader<'_> {
         let id = Digest::sha256(&config_bytes);
         let layers = entry.layers.clone().unwrap_or_default();
         count(&id, &config, layers.len())?;
-        for (name, diff_id) in layers.iter().zip(&config.rootfs.diff_ids) {
-            self.layer(name, None, diff_id)?;
+        for (at, (name, diff_id)) in layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
+            self.layer(name, None, diff_id, at == 0)?;
         }
+        layer::check_stack(self.store, &config.rootfs.diff_ids)?;
         self.put(&id, &config_bytes)?;
         record::put(self.store, &id, &config, None)?;
         let names = entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
@@ -331,15 +346,23 @@ impl Loader<'_> {
         }
         let id = manifest.config.digest.clone();
         count(&id, &config, manifest.layers.len())?;
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            self.layer(&blob_name(&layer.digest), Some((layer.digest.clone(), layer.size)), diff_id)?;
+        for (at, (layer, diff_id)) in manifest.layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
+            let blob = (layer.digest.clone(), layer.size);
+            self.layer(&blob_name(&layer.digest), Some(blob), diff_id, at == 0)?;
         }
+        layer::check_stack(self.store, &config.rootfs.diff_ids)?;
         self.put(&id, &config_bytes)?;
         record::put(self.store, &id, &config, Some(descriptor))?;
         self.name(id, &config, names.to_vec(), Some(source.clone())).map(Some)
     }
 
-    fn layer(&self, name: &str, blob: Option<(Digest, u64)>, diff_id: &Digest) -> Result<(), LoadError> {
+    fn layer(
+        &self,
+        name: &str,
+        blob: Option<(Digest, u64)>,
+        diff_id: &Digest,
+        lowest: bool,
+    ) -> Result<(), LoadError> {
         let size_bytes = self.archive.size_bytes(name).unwrap_or(0);
         let known = match &blob {
             // A manifest refers to exactly this blob, so the layer in another form would not do.
@@ -352,18 +375,10 @@ impl Loader<'_> {
             (self.progress)(size_bytes);
             return Ok(());
         }
-        let options = ImportOptions { blob, diff_id: Some(diff_id.clone()), ..ImportOptions::default() };
+        let options =
+            ImportOptions { blob, diff_id: Some(diff_id.clone()), lowest, ..ImportOptions::default() };
         let mut import = Import::new(self.store, options)?;
-        let mut input = self.archive.read(name)?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let n = input.read(&mut buffer).map_err(LoadError::Read)?;
-            if n == 0 {
-                break;
-            }
-            import.append(&buffer[..n])?;
-            (self.progress)(n as u64);
-        }
+        import.append_all(self.archive.read(name)?, LoadError::Read, self.progress)?;
         import.finish()?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::digest::Digest;
 use crate::image::import::{ImportRequest, import};
+use crate::layer::testing::TarBytes;
 use crate::layer::{Follow, Root};
 use crate::oci::Config;
 use crate::platform::Platform;
@@ -23,15 +24,18 @@ fn root_tar() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-fn imported(store: &Store) -> Digest {
-    let request = ImportRequest {
+fn request() -> ImportRequest {
+    ImportRequest {
         name: Some("tool:1".parse().unwrap()),
         config: Config { cmd: Some(vec!["/bin/tool".into()]), ..Config::default() },
         platform: Platform::host(),
         message: "Imported from -".into(),
         created: Some(jiff::Timestamp::UNIX_EPOCH),
-    };
-    import(store, &root_tar()[..], &request, &|_| {}).unwrap()
+    }
+}
+
+fn imported(store: &Store) -> Digest {
+    import(store, &root_tar()[..], &request(), &|_| {}).unwrap()
 }
 
 fn saved(store: &Store, id: &Digest, format: ArchiveFormat) -> Vec<u8> {
@@ -93,6 +97,89 @@ fn loading_again_heals_the_tables_of_a_layer() {
                 assert_eq!(text, "#!/bin/sh\n");
             }
         }
+    }
+}
+
+#[test]
+fn loading_or_importing_again_heals_the_tar_of_a_layer() {
+    for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
+        let (_a, store) = store();
+        let id = imported(&store);
+        let diff_id = crate::image::names::config(&store, &id).unwrap().rootfs.diff_ids[0].clone();
+        let archive = saved(&store, &id, format);
+        let tar = store.paths().layer_tar(&diff_id);
+        let heals: [&dyn Fn(); 2] =
+            [&|| drop(load(&store, &archive[..], &Platform::host(), &|_| {}).unwrap()), &|| {
+                drop(imported(&store))
+            }];
+        for heal in heals {
+            for damage in [&b"another tar"[..], b""] {
+                std::fs::write(&tar, damage).unwrap();
+                let report = store.check(&CheckOptions::default()).unwrap();
+                assert!(report.faults[0].to_string().ends_with("with this layer again"), "{report:?}");
+                heal();
+                assert_sound(&store);
+                let mut bytes = Vec::new();
+                let mut whole = crate::layer::read_tar(&store, &diff_id).unwrap();
+                std::io::copy(&mut whole, &mut bytes).unwrap();
+                assert_eq!(Digest::sha256(&bytes), diff_id);
+            }
+        }
+    }
+}
+
+/// docker's archive of an image with these layers.
+fn archive_of(layers: &[Vec<u8>]) -> Vec<u8> {
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}/layer.tar")).collect();
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let list = serde_json::json!([{ "Config": "config.json", "RepoTags": ["a:1"], "Layers": names }]);
+    let documents = [("config.json", config.to_string()), ("manifest.json", list.to_string())];
+    let documents = documents.iter().map(|(name, text)| (*name, text.as_bytes()));
+    let layers = names.iter().zip(layers).map(|(name, layer)| (name.as_str(), &layer[..]));
+    documents.chain(layers).fold(TarBytes::new(), |tar, (name, bytes)| tar.file(name, bytes)).finish()
+}
+
+fn check_refused(layers: &[TarBytes], expected: &str) {
+    let layers: Vec<Vec<u8>> = layers.iter().map(|layer| layer.clone().finish()).collect();
+    let (_folder, store) = store();
+    let error = load(&store, &archive_of(&layers)[..], &Platform::host(), &|_| {}).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(format!("{error}: {cause}").contains(expected), "{error}: {cause}");
+    assert!(error.hint().is_some());
+    assert_eq!(store.image_ids().unwrap(), []);
+    assert_sound(&store);
+}
+
+#[test]
+fn hostile_layers_are_refused_before_anything_is_unpacked() {
+    let tar = TarBytes::new;
+    let dangling = "hardlink `link` leads to `none`, which does not exist";
+    check_refused(&[tar().hardlink("link", "none")], dangling);
+    check_refused(&[tar().file("a", b""), tar().hardlink("link", "none")], dangling);
+    check_refused(&[tar().entry(b'3', "gone", "", b"")], "device `gone` has the numbers 0:0");
+    let (_folder, store) = store();
+    let archive = archive_of(&[tar().file("a", b"").finish(), tar().hardlink("link", "a").finish()]);
+    load(&store, &archive[..], &Platform::host(), &|_| {}).unwrap();
+    assert_sound(&store);
+}
+
+#[test]
+fn a_hostile_root_is_not_imported_and_leaves_nothing() {
+    let tar = TarBytes::new;
+    let bomb = zstd::encode_all(&tar().file("f", b"").raw(&[0; 4 << 20]).finish()[..], 1).unwrap();
+    for (root, expected, has_hint) in [
+        (tar().hardlink("link", "none").finish(), "hardlink `link` leads to `none`", true),
+        (tar().entry(b'3', "gone", "", b"").finish(), "device `gone` has the numbers 0:0", true),
+        (bomb, "over 1 MiB of zeros stand behind the end", false),
+    ] {
+        let (_folder, store) = store();
+        let error = import(&store, &root[..], &request(), &|_| {}).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.hint().is_some(), has_hint);
+        assert!(!store.paths().blobs().exists() && !store.paths().layers().exists());
     }
 }
 

@@ -1,7 +1,7 @@
 use crate::client::ClientError;
 use crate::digest::Digest;
 use crate::image::said;
-use crate::layer::LayerError;
+use crate::layer::{LayerError, StackError};
 use crate::oci::ParseError;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -120,6 +120,9 @@ pub enum PullError {
         /// What is wrong.
         source: LayerError,
     },
+    /// The layers do not fit upon each other.
+    #[error(transparent)]
+    Stack(#[from] StackError),
     /// A manifest or config cannot be stored.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -144,6 +147,8 @@ impl PullError {
                  by `skopeo copy --format v2s2`"
                     .to_owned(),
             ),
+            PullError::Layer { source, .. } => source.hint().map(str::to_owned),
+            PullError::Stack(error) => error.source.hint().map(str::to_owned),
             PullError::Platform { .. } => Some("choose one of these with `--platform`".to_owned()),
             _ => None,
         }

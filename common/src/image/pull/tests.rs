@@ -4,8 +4,11 @@ use std::time::Duration;
 use super::*;
 use crate::client::testing::registry::Registry;
 use crate::client::testing::{Answer, Fault, Request, Server, client, client_with};
-use crate::image::testing::{Blob, Machine, REPOSITORY, Sample, host, index, layer, repository, tagged};
+use crate::image::testing::{
+    Blob, Machine, REPOSITORY, Sample, blob, host, index, layer, repository, tagged,
+};
 use crate::layer::exists;
+use crate::layer::testing::TarBytes;
 use crate::reference::Tag;
 
 async fn serve(registry: &Registry) -> Server {
@@ -127,6 +130,44 @@ async fn each_step_of_a_layer_is_told_in_dockers_order() {
     }
 }
 
+#[tokio::test]
+async fn three_layers_are_received_at_once_and_no_more() {
+    let layers: Vec<Blob> = (0..5).map(|n: u8| layer("f", &[n; 10])).collect();
+    let sample = Sample::new(layers);
+    let registry = Registry::default();
+    sample.put(&registry, "latest");
+    let silent: Vec<String> =
+        sample.layers.iter().map(|layer| format!("/blobs/{}", layer.descriptor.digest)).collect();
+    let asked = silent.clone();
+    let server = Server::plain(move |request: &Request| {
+        let answer = registry.answer(request);
+        let is_layer = silent.iter().any(|blob| request.path().ends_with(blob));
+        if is_layer { answer.fault(Fault::Silence(1)) } else { answer }
+    })
+    .await;
+    let machine = Machine::new();
+    let reference = tagged(&server.host(), "latest");
+    let receiving = std::sync::atomic::AtomicUsize::new(0);
+    let tell = |event: PullEvent| {
+        if let PullEvent::Layer { step: PullStep::Downloading { .. }, .. } = event {
+            receiving.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    let client = client_with(|options| options.stall_timeout = Duration::from_secs(60));
+    let host = host();
+    {
+        let mut pulling = std::pin::pin!(pull(&machine.store, &client, &reference, &host, &tell));
+        // None of them ends, so that the third begins only if it does not wait for the first.
+        while receiving.load(std::sync::atomic::Ordering::SeqCst) < 3 {
+            assert!(futures_util::poll!(&mut pulling).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    let requests = server.lines();
+    let layers = asked.iter().filter(|blob| requests.iter().any(|line| line.ends_with(*blob))).count();
+    assert_eq!(layers, 3);
+}
+
 /// Two platforms in an index.
 fn put_index(registry: &Registry) -> (Sample, Sample, Digest) {
     let amd = Sample::new(vec![layer("f", b"amd64")]);
@@ -164,6 +205,31 @@ async fn an_index_leads_to_the_manifest_of_the_platform_and_is_kept() {
     let expected =
         "no matching manifest for linux/s390x in the manifest list entries; it has linux/arm64, linux/amd64";
     assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn dockers_list_of_manifests_leads_to_the_manifest_of_the_platform() {
+    let registry = Registry::default();
+    let of_docker = |content: &[u8]| Sample {
+        manifest_type: media_type::DOCKER_MANIFEST,
+        config_type: media_type::DOCKER_CONFIG,
+        ..Sample::new(vec![layer("f", content)])
+    };
+    let (amd, arm) = (of_docker(b"amd64"), of_docker(b"arm64").platform("linux/arm64"));
+    amd.put(&registry, "amd");
+    arm.put(&registry, "arm");
+    let list = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::DOCKER_MANIFEST_LIST,
+        "manifests": [arm.descriptor(), amd.descriptor()],
+    });
+    let list = list.to_string().into_bytes();
+    let digest = registry.put_manifest(REPOSITORY, "latest", media_type::DOCKER_MANIFEST_LIST, &list);
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    let pulled = get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap();
+    assert_eq!((pulled.id, &pulled.digest), (amd.id(), &digest));
+    assert_eq!(machine.store.read_blob(&digest, 1 << 20).unwrap(), list, "it is kept as it came");
+    machine.check();
 }
 
 #[tokio::test]
@@ -418,6 +484,88 @@ async fn pulling_again_heals_the_tables_of_a_layer_without_fetching_it() {
     get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap();
     assert_eq!(std::fs::read(&index).unwrap(), undamaged);
     assert!(!server.lines()[requests..].iter().any(|line| line.contains("/blobs/")));
+}
+
+#[tokio::test]
+async fn pulling_again_heals_the_tar_of_a_layer_without_fetching_it() {
+    let sample = Sample::new(vec![layer("f", b"x")]);
+    let registry = Registry::default();
+    sample.put(&registry, "latest");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    let reference = tagged(&server.host(), "latest");
+    get(&machine, &server, &reference).await.unwrap();
+    layer::open_tar(&machine.store, &sample.layers[0].diff_id).unwrap();
+    let tar = machine.store.paths().layer_tar(&sample.layers[0].diff_id);
+    let mut bytes = std::fs::read(&tar).unwrap();
+    bytes[512] ^= 1;
+    std::fs::write(&tar, bytes).unwrap();
+    let requests = server.lines().len();
+    get(&machine, &server, &reference).await.unwrap();
+    assert!(!tar.exists(), "the blob gives it");
+    assert!(!server.lines()[requests..].iter().any(|line| line.contains("/blobs/")));
+    machine.check();
+}
+
+#[tokio::test]
+async fn hostile_layers_are_refused_before_anything_is_unpacked() {
+    let base = || layer("base", b"base");
+    let link = |target| blob(&TarBytes::new().hardlink("link", target).finish());
+    for (layers, expected) in [
+        (vec![link("none")], "hardlink `link` leads to `none`, which does not exist"),
+        (vec![base(), link("none")], "hardlink `link` leads to `none`, which does not exist"),
+        (vec![base(), layer("base/x", b"")], "`base`: not a folder in a lower layer"),
+        (
+            vec![base(), blob(&TarBytes::new().entry(b'3', "base", "", b"").finish())],
+            "device `base` has the numbers 0:0",
+        ),
+    ] {
+        let registry = Registry::default();
+        Sample::new(layers).put(&registry, "latest");
+        let error = check_refused(&registry, expected).await;
+        assert_eq!(error.hint().is_none(), expected.contains("folder"), "{error}");
+    }
+    let registry = Registry::default();
+    Sample::new(vec![base(), link("base"), link("base")]).put(&registry, "latest");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap();
+    machine.check();
+}
+
+#[tokio::test]
+async fn a_layer_that_needs_another_below_it_is_refused_where_it_stands_alone() {
+    let link = blob(&TarBytes::new().hardlink("link", "base").finish());
+    let registry = Registry::default();
+    Sample::new(vec![layer("base", b"base"), link.clone()]).put(&registry, "whole");
+    Sample::new(vec![link]).put(&registry, "alone");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    get(&machine, &server, &tagged(&server.host(), "whole")).await.unwrap();
+    let error = get(&machine, &server, &tagged(&server.host(), "alone")).await.unwrap_err();
+    assert!(matches!(error, PullError::Stack(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_means_what_was_pulled_last_where_nothing_is_for_this_machine() {
+    let registry = Registry::default();
+    let samples = ["linux/arm64", "linux/s390x"]
+        .map(|platform| Sample::new(vec![layer("f", platform.as_bytes())]).platform(platform));
+    let children = samples.each_ref().map(|sample| {
+        sample.put(&registry, &sample.id().to_string());
+        sample.descriptor()
+    });
+    registry.put_manifest(REPOSITORY, "latest", media_type::OCI_INDEX, &index(&children));
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    let reference = tagged(&server.host(), "latest");
+    for at in [0, 1, 0, 1] {
+        let sample = &samples[at];
+        pull(&machine.store, &client(), &reference, &sample.platform, &|_| {}).await.unwrap();
+        let purpose = names::Purpose::Handle(&host());
+        let found = names::find(&machine.store, &reference.to_string(), purpose).unwrap();
+        assert_eq!(found.id, sample.id());
+    }
 }
 
 /// Runs itself as another process, which can be killed.

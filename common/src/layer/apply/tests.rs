@@ -8,6 +8,7 @@ use rustix::fs::CWD;
 use super::*;
 use crate::layer::beneath::testing::{listing, open_folder};
 use crate::layer::testing::TarBytes;
+use crate::layer::{Follow, Import, ImportOptions, Root};
 use crate::snapshot::{Overlay, Upper, mount_detached};
 
 const KEEP: ApplyOptions =
@@ -381,6 +382,42 @@ fn absolute_paths_and_links_stay_inside() {
     assert_outside_is_untouched(folder.path());
     let inside = folder.path().join("tree").join(&secret[1..]);
     assert_eq!(fs::read_to_string(inside).unwrap(), "x");
+}
+
+/// The entries of one layer put `x` into `etc/passwd` of the root, in the tree and in the view of the tables alike.
+fn check_lands_inside(layer: TarBytes) {
+    if !is_root() {
+        return;
+    }
+    let bytes = layer.finish();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("etc")).unwrap();
+    fs::write(folder.path().join("etc/passwd"), "untouched").unwrap();
+    let tree = folder.path().join("tree");
+    apply_flat(&tree, std::slice::from_ref(&bytes)).unwrap();
+    assert_eq!(fs::read_to_string(tree.join("etc/passwd")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(folder.path().join("etc/passwd")).unwrap(), "untouched");
+
+    let (_store_folder, store) = crate::layer::stored::tests::store();
+    let options = ImportOptions { lowest: true, ..ImportOptions::default() };
+    let mut import = Import::new(&store, options).unwrap();
+    import.append(&bytes).unwrap();
+    let root = Root::open(&store, &[import.finish().unwrap().diff_id]).unwrap();
+    let found = root.lookup(b"etc/passwd", Follow::No).unwrap().unwrap();
+    assert_eq!(io::read_to_string(root.open_file(&store, &found).unwrap()).unwrap(), "x");
+}
+
+#[test]
+fn an_absolute_name_lands_inside_the_root() {
+    check_lands_inside(tar().file("/etc/passwd", b"x"));
+    check_lands_inside(tar().pax(&[("path", b"//etc/./passwd")]).file("short", b"x"));
+}
+
+#[test]
+fn an_entry_below_a_symlink_that_leads_out_lands_inside_the_root() {
+    check_lands_inside(tar().symlink("x", "../../etc").file("x/passwd", b"x"));
+    check_lands_inside(tar().symlink("x", "/etc").file("x/passwd", b"x"));
+    check_lands_inside(tar().symlink("a", "../..").symlink("x", "a/../etc").file("x/passwd", b"x"));
 }
 
 #[test]

@@ -128,6 +128,38 @@ fn blobs_that_are_no_layer_are_refused() {
 }
 
 #[test]
+fn the_lowest_layer_has_what_its_hard_links_mean() {
+    let lowest = || ImportOptions { lowest: true, ..ImportOptions::default() };
+    let tar = TarBytes::new;
+    let missing = "hardlink `d/h` leads to `lower`, which does not exist";
+    check_refused(&tar().dir("d").hardlink("d/h", "/lower").finish(), lowest(), missing);
+    check_refused(&gzip(&tar().hardlink("h", "d").dir("d").finish()), lowest(), "changes later");
+    check_refused(&tar().dir("d").hardlink("h", "d").finish(), lowest(), "which does not exist");
+    check_refused(&tar().symlink("a", "a").file("a/x", b"").finish(), lowest(), "symbolic links");
+    let (_folder, store) = store();
+    let whole = tar().file("usr/f", b"").symlink("lib", "/usr").hardlink("h", "lib/f").hardlink("i", "h");
+    import(&store, &whole.finish(), lowest()).unwrap();
+    import(&store, &tar().hardlink("h", "lower").finish(), ImportOptions::default()).unwrap();
+}
+
+#[test]
+fn overlayfss_whiteout_does_not_come_in() {
+    let tar = TarBytes::new().file("f", b"").entry(b'3', "dev", "", b"").finish();
+    check_refused(&gzip(&tar), ImportOptions::default(), "device `dev` has the numbers 0:0");
+}
+
+#[test]
+fn zeros_are_welcome_in_a_file_and_not_behind_the_end() {
+    let zeros = vec![0; 16 << 20];
+    let (_folder, store) = store();
+    let file = zstd::encode_all(&TarBytes::new().file("f", &zeros).finish()[..], 1).unwrap();
+    assert!(file.len() < zeros.len() / 5_000, "{} bytes", file.len());
+    import(&store, &file, ImportOptions::default()).unwrap();
+    let tail = TarBytes::new().file("f", b"x").raw(&zeros).finish();
+    check_refused(&gzip(&tail), ImportOptions::default(), "over 1 MiB of zeros stand behind the end");
+}
+
+#[test]
 fn a_bomb_is_refused_before_it_is_unpacked() {
     let header = TarBytes::new().entry_saying(b'0', "f", "", (1 << 33) - 1, b"").unfinished();
     let zeros = zstd::encode_all(io::repeat(0).take(64 << 20), 1).unwrap();

@@ -251,8 +251,28 @@ fn the_end_is_zeros_or_no_more_input() {
     let odd = [&bytes[..], &[0; 700]].concat();
     assert_eq!(read(&odd).unwrap().len(), 1);
     assert!(read(b"").unwrap().is_empty());
+    let record = [&bytes[..], &[0; 512], &[0; 1 << 20]].concat();
+    assert_eq!(read(&record).unwrap().len(), 1);
     check_refused(TarBytes::new().raw(&[0; 512]).file("f", b""), "behind the end");
     check_refused(TarBytes::new().raw(&[0; 20_000]).raw(b"x"), "behind the end");
+}
+
+#[test]
+fn zeros_without_end_are_not_read_to_their_end() {
+    let tar = TarBytes::new().file("f", b"x").unfinished();
+    let mut reader = TarReader::new(tar.chain(io::repeat(0)), Limits::default());
+    assert!(reader.next().unwrap().is_some());
+    let error = reader.next().unwrap_err();
+    assert!(error.to_string().contains("over 1 MiB of zeros stand behind the end"), "{error}");
+}
+
+#[test]
+fn overlayfss_own_whiteout_is_refused_by_name() {
+    let tar = TarBytes::new().dir("d").entry(b'3', "/d/gone", "", b"");
+    let error = read(&tar.finish()).unwrap_err();
+    assert_eq!(error.to_string(), "device `d/gone` has the numbers 0:0, which mean a whiteout to overlayfs");
+    assert!(error.hint().unwrap().contains("overlay"));
+    assert_eq!(read(&TarBytes::new().entry(b'4', "block", "", b"").finish()).unwrap().len(), 1);
 }
 
 #[test]
