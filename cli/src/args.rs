@@ -14,6 +14,7 @@ use crate::report;
 pub(crate) mod flags;
 mod later;
 mod usage;
+mod words;
 
 pub(crate) use usage::Usage;
 
@@ -176,7 +177,8 @@ pub(crate) fn parse() -> Result<Cli, Usage> {
 }
 
 fn parse_from(args: Vec<OsString>) -> Result<Cli, Usage> {
-    let matches = flags::as_docker_reads_them(Cli::command()).try_get_matches_from(&args);
+    let command = flags::as_docker_reads_them(Cli::command());
+    let matches = command.try_get_matches_from(words::with_operands_marked(Cli::command(), &args));
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::usage(&error, &args))
 }
 
@@ -211,6 +213,19 @@ mod tests {
     fn flags_behind_the_image_belong_to_the_container() {
         let Verb::Run(args) = parse("run --rm busybox ls --root -la").unwrap().verb else { panic!("run") };
         assert_eq!(args.command, ["ls", "--root", "-la"]);
+        for words in
+            ["-v /:/host /host", "--network host", "--root /x", "--help", "-l x", "--rm -it", "-- ls", "--"]
+        {
+            for front in ["run", "run --rm -ite A=b", "run --net none", "--root /y container run", "run --"] {
+                let line = format!("{front} busybox {words}");
+                let cli = parse(&line).unwrap();
+                assert!(cli.global.root.is_none_or(|root| root == *"/y"), "{line}");
+                let (Verb::Run(args) | Verb::Container(ContainerVerb::Run(args))) = cli.verb else {
+                    panic!("run")
+                };
+                assert_eq!(args.command.join(" "), words, "{line}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::Cli;
 use super::later;
+use super::words;
 use crate::report;
 
 /// The command line asked for help, or is wrong.
@@ -212,28 +213,8 @@ fn expected_arguments(command: &Command) -> String {
 
 /// The command that a command line is for: `gantry image ls`, as far as its words name one.
 fn addressed(args: &[OsString]) -> Command {
+    let words: Vec<OsString> = args.iter().filter(|word| *word != "help").cloned().collect();
     let mut command = Cli::command();
     command.build();
-    let mut words = args.iter().skip(1).filter_map(|word| word.to_str()).filter(|word| *word != "help");
-    while let Some(word) = words.next() {
-        if word.starts_with('-') {
-            if takes_the_next_word(&command, word) {
-                words.next();
-            }
-        } else if let Some(verb) = command.find_subcommand(word) {
-            command = verb.clone();
-        } else {
-            break;
-        }
-    }
-    command
-}
-
-fn takes_the_next_word(command: &Command, flag: &str) -> bool {
-    let mut arguments = command.get_arguments();
-    arguments.any(|argument| {
-        matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
-            && (argument.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long))
-                || argument.get_short().is_some_and(|short| flag == format!("-{short}")))
-    })
+    words::walk(command, &words).command
 }
