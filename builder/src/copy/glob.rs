@@ -24,26 +24,46 @@ pub(crate) fn split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Whether the whole of `name` fits `pattern`; a malformed pattern fits nothing.
-pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let Some((first, rest)) = pattern.split_first() else { return name.is_empty() };
-    match first {
-        b'*' => {
-            let reach = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
-            (0..=reach).any(|skipped| matches(rest, &name[skipped..]))
+pub(crate) fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
+    // The pattern behind the last star, and the name from where this star may take one more byte.
+    let mut last_star: Option<(&[u8], &[u8])> = None;
+    loop {
+        if let Some(behind) = pattern.strip_prefix(b"*") {
+            last_star = Some((behind, name));
+            pattern = behind;
+        } else if pattern.is_empty() && name.is_empty() {
+            return true;
+        } else if let Some(rest) = match_character(pattern, name) {
+            (pattern, name) = rest;
+        } else {
+            // Stars before the last one need not be tried again: what they could take, the last one can.
+            match last_star {
+                Some((behind, [taken, rest @ ..])) if *taken != b'/' => {
+                    last_star = Some((behind, rest));
+                    (pattern, name) = (behind, rest);
+                }
+                _ => return false,
+            }
         }
-        b'?' => match name.first() {
-            None | Some(b'/') => false,
-            Some(_) => matches(rest, &name[character_len(name)..]),
-        },
-        b'[' => match (class(rest, name), name.first()) {
-            (Some((true, rest)), Some(byte)) if *byte != b'/' => matches(rest, &name[character_len(name)..]),
-            _ => false,
-        },
-        b'\\' => match (rest.split_first(), name.split_first()) {
-            (Some((wanted, pattern)), Some((got, name))) if wanted == got => matches(pattern, name),
-            _ => false,
-        },
-        _ => name.first() == Some(first) && matches(rest, &name[1..]),
+    }
+}
+
+/// What follows in `pattern`, which begins with no star, and in `name` when their first characters fit.
+fn match_character<'p, 'n>(pattern: &'p [u8], name: &'n [u8]) -> Option<(&'p [u8], &'n [u8])> {
+    let (first, rest) = pattern.split_first()?;
+    let got = name.first()?;
+    match first {
+        b'?' if *got != b'/' => Some((rest, &name[character_len(name)..])),
+        b'[' if *got != b'/' => {
+            let (fits, behind) = class(rest, name)?;
+            fits.then(|| (behind, &name[character_len(name)..]))
+        }
+        b'?' | b'[' => None,
+        b'\\' => {
+            let (wanted, behind) = rest.split_first()?;
+            (wanted == got).then(|| (behind, &name[1..]))
+        }
+        _ => (first == got).then(|| (rest, &name[1..])),
     }
 }
 
@@ -156,5 +176,13 @@ mod tests {
         assert_eq!(split(b"/a/b*/c"), (b"a".to_vec(), b"b*/c".to_vec()));
         assert_eq!(split(b"a/b"), (b"a/b".to_vec(), Vec::new()));
         assert_eq!(split(b"a\\*"), (b"a\\*".to_vec(), Vec::new()));
+    }
+
+    #[test]
+    fn many_stars_take_no_more_than_a_moment() {
+        let name = "a".repeat(255);
+        assert!(!matches("*a".repeat(60).as_bytes(), b"b"));
+        assert!(!matches(("*a".repeat(60) + "b").as_bytes(), name.as_bytes()));
+        assert!(matches("*".repeat(1_000_000).as_bytes(), name.as_bytes()));
     }
 }
