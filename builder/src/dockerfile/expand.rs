@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pattern::{Pattern, PatternError};
+use super::pattern::{Effort, Pattern, PatternError};
 
 /// Why a word cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +45,11 @@ pub enum ExpandError {
 
 /// How deep `${a:-${b:-…}}` may go.
 const MAX_DEPTH: usize = 100;
-/// How long the result of one expansion may be.
+/// How long all values together may be that one expander puts in, replacements counted too.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Expands words, and notes which variables they asked for.
+/// Expands the words of one instruction, and notes which variables they asked for. Its limits hold for all of them
+/// together, since there may be very many.
 pub struct Expander<'a> {
     syntax: Syntax,
     lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -56,6 +57,10 @@ pub struct Expander<'a> {
     pub used: BTreeSet<String>,
     /// Variables that were asked for and have none.
     pub unset: BTreeSet<String>,
+    /// Of all values so far.
+    value_bytes: usize,
+    /// What is left for matching patterns.
+    effort: Effort,
 }
 
 /// Which characters are special.
@@ -86,7 +91,14 @@ impl<'a> Expander<'a> {
     }
 
     pub(super) fn with_syntax(syntax: Syntax, lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Expander { syntax, lookup, used: BTreeSet::new(), unset: BTreeSet::new() }
+        Expander {
+            syntax,
+            lookup,
+            used: BTreeSet::new(),
+            unset: BTreeSet::new(),
+            value_bytes: 0,
+            effort: Effort::default(),
+        }
     }
 
     /// The escape character of the file.
@@ -122,16 +134,22 @@ impl<'a> Expander<'a> {
 
     fn run(&mut self, text: &str, syntax: Syntax, words: Option<&mut Words>) -> Result<String, ExpandError> {
         let keep_escapes = syntax.keep_escapes;
-        Scan { rest: text, syntax, keep_escapes, depth: 0, value_bytes: 0, expander: self }.until(None, words)
+        Scan { rest: text, syntax, keep_escapes, depth: 0, expander: self }.until(None, words)
     }
 
-    fn get(&mut self, name: &str) -> Option<String> {
+    fn get(&mut self, name: &str) -> Result<Option<String>, ExpandError> {
         let value = (self.lookup)(name);
         let list = if value.is_some() { &mut self.used } else { &mut self.unset };
         if !list.contains(name) {
             list.insert(name.to_owned());
         }
-        value
+        self.count(value.as_ref().map_or(0, String::len))?;
+        Ok(value)
+    }
+
+    fn count(&mut self, value_bytes: usize) -> Result<(), ExpandError> {
+        self.value_bytes = self.value_bytes.saturating_add(value_bytes);
+        if self.value_bytes > MAX_BYTES { Err(ExpandError::TooLong) } else { Ok(()) }
     }
 }
 
@@ -163,8 +181,6 @@ struct Scan<'s, 'e, 'a> {
     /// Whether escapes stay right now: they do in patterns.
     keep_escapes: bool,
     depth: usize,
-    /// Of all values so far.
-    value_bytes: usize,
     expander: &'e mut Expander<'a>,
 }
 
@@ -318,15 +334,9 @@ impl<'s> Scan<'s, '_, '_> {
         self.value_or(&name, |name| format!("${name}"))
     }
 
-    fn get(&mut self, name: &str) -> Result<Option<String>, ExpandError> {
-        let value = self.expander.get(name);
-        self.value_bytes += value.as_ref().map_or(0, String::len);
-        if self.value_bytes > MAX_BYTES { Err(ExpandError::TooLong) } else { Ok(value) }
-    }
-
     /// The value, or nothing, or what stands in the text where unknown variables stay.
     fn value_or(&mut self, name: &str, text: impl Fn(&str) -> String) -> Result<String, ExpandError> {
-        match self.get(name)? {
+        match self.expander.get(name)? {
             Some(value) => Ok(value),
             None if self.syntax.keep_unset => Ok(text(name)),
             None => Ok(String::new()),
@@ -359,7 +369,7 @@ impl<'s> Scan<'s, '_, '_> {
     /// `-word`, `+word`, `?word`; with `colon`, an empty value counts as none.
     fn choose(&mut self, name: &str, modifier: char, colon: bool) -> Result<String, ExpandError> {
         let word = self.nested('}', false)?;
-        let value = self.get(name)?;
+        let value = self.expander.get(name)?;
         if value.is_none() && self.syntax.keep_unset {
             let colon = if colon { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
@@ -381,7 +391,7 @@ impl<'s> Scan<'s, '_, '_> {
     /// `#pattern`, `##pattern`, `%pattern`, `%%pattern`.
     fn trim(&mut self, name: &str, modifier: char) -> Result<String, ExpandError> {
         let word = self.nested('}', true)?;
-        let value = match self.get(name)? {
+        let value = match self.expander.get(name)? {
             None if self.syntax.keep_unset => return Ok(format!("${{{name}{modifier}{word}}}")),
             value => value.unwrap_or_default(),
         };
@@ -389,9 +399,10 @@ impl<'s> Scan<'s, '_, '_> {
             Some(text) => (text, true),
             None => (word.as_str(), false),
         };
+        let effort = &mut self.expander.effort;
         with_pattern(text, |pattern| match modifier {
-            '#' => pattern.trim_prefix(&value, greedy),
-            _ => pattern.trim_suffix(&value, greedy),
+            '#' => pattern.trim_prefix(&value, greedy, effort),
+            _ => pattern.trim_suffix(&value, greedy, effort),
         })
     }
 
@@ -406,12 +417,14 @@ impl<'s> Scan<'s, '_, '_> {
             other => other,
         })?;
         let replacement = self.nested('}', true)?;
-        match self.get(name)? {
-            None if self.syntax.keep_unset => Ok(format!("${{{name}/{text}/{replacement}}}")),
-            value => {
-                with_pattern(&text, |pattern| pattern.replace(&value.unwrap_or_default(), &replacement, all))
-            }
-        }
+        let value = match self.expander.get(name)? {
+            None if self.syntax.keep_unset => return Ok(format!("${{{name}/{text}/{replacement}}}")),
+            value => value.unwrap_or_default(),
+        };
+        let effort = &mut self.expander.effort;
+        let replaced = with_pattern(&text, |pattern| pattern.replace(&value, &replacement, all, effort))?;
+        self.expander.count(replaced.len())?;
+        Ok(replaced)
     }
 
     /// A name, a number or one special character; empty when nothing of that kind follows.
@@ -532,5 +545,22 @@ mod tests {
         let big = |_: &str| Some("x".repeat(MAX_BYTES / 2));
         let mut expander = Expander::new('\\', &big);
         assert_eq!(expander.text("\"$a$b$c\""), Err(ExpandError::TooLong));
+    }
+
+    #[test]
+    fn replacements_count_as_values_do() {
+        let lookup = |name: &str| Some(if name == "A" { "a".repeat(1000) } else { "b".repeat(10_000) });
+        let text = "${A//a/$B}".repeat(10);
+        assert_eq!(Expander::new('\\', &lookup).text(&text), Err(ExpandError::TooLong));
+    }
+
+    #[test]
+    fn patterns_of_one_instruction_share_their_limit() {
+        let lookup = |_: &str| Some("a".repeat(2000));
+        let mut expander = Expander::new('\\', &lookup);
+        let mut words = std::iter::repeat_with(|| expander.text("${A//*b/}"));
+        let source = PatternError::TooLong;
+        let too_long = Err(ExpandError::Pattern { pattern: "*b".to_owned(), source });
+        assert!(words.by_ref().take(100).any(|word| word == too_long));
     }
 }

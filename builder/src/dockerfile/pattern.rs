@@ -24,8 +24,23 @@ pub enum PatternError {
 
 /// How long a result may become.
 const MAX_BYTES: usize = 16 << 20;
-/// Steps of the matcher that one substitution may take.
-const STEPS: u64 = 10_000_000;
+
+/// Steps that matchers may still take, all together.
+#[derive(Debug)]
+pub(super) struct Effort(u64);
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort(10_000_000)
+    }
+}
+
+impl Effort {
+    fn spend(&mut self, steps: usize) -> Result<(), PatternError> {
+        self.0 = self.0.checked_sub(steps as u64).ok_or(PatternError::TooLong)?;
+        Ok(())
+    }
+}
 
 impl Pattern {
     /// Reads a pattern. A backslash takes the meaning from `*`, `?` and itself; before `}` and `/` it is dropped.
@@ -47,24 +62,40 @@ impl Pattern {
     }
 
     /// `value` without the prefix that matches; the longest if `greedy`, else the shortest.
-    pub(super) fn trim_prefix(&self, value: &str, greedy: bool) -> Result<String, PatternError> {
+    pub(super) fn trim_prefix(
+        &self,
+        value: &str,
+        greedy: bool,
+        effort: &mut Effort,
+    ) -> Result<String, PatternError> {
         let chars: Vec<char> = value.chars().collect();
-        let end = Search::new(&self.0).prefix(&chars, greedy)?.unwrap_or(0);
+        let end = Search { tokens: &self.0, effort }.prefix(&chars, greedy)?.unwrap_or(0);
         Ok(chars[end..].iter().collect())
     }
 
     /// `value` without the suffix that matches; the longest if `greedy`, else the shortest.
-    pub(super) fn trim_suffix(&self, value: &str, greedy: bool) -> Result<String, PatternError> {
+    pub(super) fn trim_suffix(
+        &self,
+        value: &str,
+        greedy: bool,
+        effort: &mut Effort,
+    ) -> Result<String, PatternError> {
         let tokens: Vec<Token> = self.0.iter().rev().copied().collect();
         let chars: Vec<char> = value.chars().rev().collect();
-        let end = Search::new(&tokens).prefix(&chars, greedy)?.unwrap_or(0);
+        let end = Search { tokens: &tokens, effort }.prefix(&chars, greedy)?.unwrap_or(0);
         Ok(chars[end..].iter().rev().collect())
     }
 
     /// `value` with the first match, or with `all` matches, replaced. Matches are as long as possible.
-    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool) -> Result<String, PatternError> {
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        replacement: &str,
+        all: bool,
+        effort: &mut Effort,
+    ) -> Result<String, PatternError> {
         let chars: Vec<char> = value.chars().collect();
-        let mut search = Search::new(&self.0);
+        let mut search = Search { tokens: &self.0, effort };
         let mut result = String::new();
         let (mut from, mut copied) = (0, 0);
         while let Some((start, end)) = search.find(&chars, from)? {
@@ -90,14 +121,10 @@ impl Pattern {
 /// Runs the pattern as a nondeterministic automaton: state `n` has matched `n` tokens.
 struct Search<'p> {
     tokens: &'p [Token],
-    steps: u64,
+    effort: &'p mut Effort,
 }
 
-impl<'p> Search<'p> {
-    fn new(tokens: &'p [Token]) -> Self {
-        Search { tokens, steps: 0 }
-    }
-
+impl Search<'_> {
     /// Leftmost match at or behind `from`, the longest of that start.
     fn find(&mut self, text: &[char], from: usize) -> Result<Option<(usize, usize)>, PatternError> {
         for start in from..=text.len() {
@@ -131,10 +158,7 @@ impl<'p> Search<'p> {
     }
 
     fn step(&mut self, states: &[bool], ch: char) -> Result<Vec<bool>, PatternError> {
-        self.steps += states.len() as u64;
-        if self.steps > STEPS {
-            return Err(PatternError::TooLong);
-        }
+        self.effort.spend(states.len())?;
         let mut next = vec![false; states.len()];
         for (state, token) in self.tokens.iter().enumerate().filter(|(state, _)| states[*state]) {
             match token {
@@ -168,23 +192,23 @@ mod tests {
 
     #[test]
     fn prefixes_are_short_or_long() {
-        assert_eq!(pattern("*/").trim_prefix("a/b/c", false).unwrap(), "b/c");
-        assert_eq!(pattern("*/").trim_prefix("a/b/c", true).unwrap(), "c");
-        assert_eq!(pattern("x").trim_prefix("a/b/c", true).unwrap(), "a/b/c");
+        assert_eq!(pattern("*/").trim_prefix("a/b/c", false, &mut Effort::default()).unwrap(), "b/c");
+        assert_eq!(pattern("*/").trim_prefix("a/b/c", true, &mut Effort::default()).unwrap(), "c");
+        assert_eq!(pattern("x").trim_prefix("a/b/c", true, &mut Effort::default()).unwrap(), "a/b/c");
     }
 
     #[test]
     fn suffixes_are_short_or_long() {
-        assert_eq!(pattern("/*").trim_suffix("a/b/c", false).unwrap(), "a/b");
-        assert_eq!(pattern("/*").trim_suffix("a/b/c", true).unwrap(), "a");
-        assert_eq!(pattern("?\\?").trim_suffix("ab?", true).unwrap(), "a");
+        assert_eq!(pattern("/*").trim_suffix("a/b/c", false, &mut Effort::default()).unwrap(), "a/b");
+        assert_eq!(pattern("/*").trim_suffix("a/b/c", true, &mut Effort::default()).unwrap(), "a");
+        assert_eq!(pattern("?\\?").trim_suffix("ab?", true, &mut Effort::default()).unwrap(), "a");
     }
 
     #[test]
     fn an_empty_pattern_matches_between_all_characters() {
-        assert_eq!(pattern("").replace("xy", "-", true).unwrap(), "-x-y-");
-        assert_eq!(pattern("").replace("xy", "-", false).unwrap(), "-xy");
-        assert_eq!(pattern("x*").replace("yxxy", "-", true).unwrap(), "y-");
+        assert_eq!(pattern("").replace("xy", "-", true, &mut Effort::default()).unwrap(), "-x-y-");
+        assert_eq!(pattern("").replace("xy", "-", false, &mut Effort::default()).unwrap(), "-xy");
+        assert_eq!(pattern("x*").replace("yxxy", "-", true, &mut Effort::default()).unwrap(), "y-");
     }
 
     #[test]
@@ -196,6 +220,9 @@ mod tests {
     #[test]
     fn matching_is_bounded() {
         let value = "a".repeat(60_000);
-        assert_eq!(pattern("*b").replace(&value, "", true), Err(PatternError::TooLong));
+        assert_eq!(
+            pattern("*b").replace(&value, "", true, &mut Effort::default()),
+            Err(PatternError::TooLong)
+        );
     }
 }
