@@ -46,11 +46,20 @@ pub enum GlobError {
     /// A backslash at the end.
     #[error("nothing stands behind the last `\\`")]
     Escape,
+    /// Longer than any path.
+    #[error("longer than {MAX_PATTERN_BYTES} bytes")]
+    TooLong,
 }
+
+/// The longest pattern; matching takes memory for each pair of its bytes and the path's, and paths have no more.
+const MAX_PATTERN_BYTES: usize = 4096;
 
 impl Glob {
     /// Compiles `text`, a cleaned path with wildcards.
     pub(super) fn new(text: &str) -> Result<Self, GlobError> {
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(GlobError::TooLong);
+        }
         let mut compiler = Compiler { rest: text, tokens: Vec::new() };
         compiler.run()?;
         let tokens = compiler.tokens;

@@ -177,6 +177,12 @@ fn many_stars_end_soon() {
 }
 
 #[test]
+fn a_pattern_longer_than_any_path_is_refused() {
+    let error = Patterns::parse(format!("ok\n{}", "?*".repeat(1 << 20)).as_bytes()).unwrap_err();
+    assert!(matches!(error, PatternError::Glob { line: 2, source: GlobError::TooLong, .. }));
+}
+
+#[test]
 fn twenty_thousand_files_take_a_moment() {
     let text =
         "**/node_modules\n**/*.pyc\n.git\ntarget/**\n*.log\n!keep.log\ndocs/**/*.md\n!docs/README.md\n";
