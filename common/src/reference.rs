@@ -137,14 +137,17 @@ impl Repository {
         &self.path
     }
 
-    /// The name as docker's tables show it: without `docker.io/` and `library/`.
+    /// The name as docker's tables show it: without `docker.io/` and `library/`, unless it would name another repository
+    /// then.
     pub fn familiar(&self) -> String {
         if &*self.host != DEFAULT_HOST {
             return self.to_string();
         }
-        match self.path.as_str().strip_prefix("library/") {
+        let path = self.path.as_str();
+        match path.strip_prefix("library/") {
             Some(rest) if !rest.contains('/') => rest.to_owned(),
-            _ => self.path.to_string(),
+            _ if path.split_once('/').is_some_and(|(first, _)| names_a_host(first)) => self.to_string(),
+            _ => path.to_owned(),
         }
     }
 }
@@ -189,9 +192,7 @@ fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, after)) => {
             let address = !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-            return address
-                && (after.is_empty()
-                    || after.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()));
+            return address && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
         }
         None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
     };
@@ -201,9 +202,12 @@ fn is_host(host: &str) -> bool {
             && !c.ends_with('-')
             && c.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    let port = port
-        .is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok());
-    name.split('.').all(component) && port
+    name.split('.').all(component) && port.is_none_or(is_port)
+}
+
+/// Digits only: `u16` would also take a `+`.
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 /// A name for one image: a repository with a tag, a digest, or both.
@@ -376,6 +380,13 @@ mod tests {
     }
 
     #[test]
+    fn a_short_form_never_names_another_registry() {
+        check_parse("docker.io/localhost/a", "docker.io/localhost/a:latest", "docker.io/localhost/a:latest");
+        check_parse("docker.io/b.c/a", "docker.io/b.c/a:latest", "docker.io/b.c/a:latest");
+        check_parse("docker.io/library/b.c", "docker.io/library/b.c:latest", "b.c:latest");
+    }
+
+    #[test]
     fn a_digest_may_stand_with_and_without_a_tag() {
         let digest = Digest::sha256(b"");
         check_parse(&format!("a@{digest}"), &format!("docker.io/library/a@{digest}"), &format!("a@{digest}"));
@@ -413,6 +424,9 @@ mod tests {
             "a:t/b",
             "a:.t",
             "host:port/a",
+            "host:+80/a",
+            "[::1]:+80/a",
+            "[::1]:/a",
             "h..x/a",
             "é",
             &long,
