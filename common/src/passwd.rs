@@ -37,7 +37,7 @@ pub struct Group {
 pub fn users(passwd: &[u8]) -> impl Iterator<Item = User> {
     lines(passwd).filter_map(|line| {
         let mut fields = line.split(':');
-        let (name, uid, gid) = (fields.next()?, fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (name, uid, gid) = (fields.next()?, id(fields.nth(1)?)?, id(fields.next()?)?);
         Some(User { name: name.to_owned(), uid, gid, home: fields.nth(1).unwrap_or_default().to_owned() })
     })
 }
@@ -46,7 +46,7 @@ pub fn users(passwd: &[u8]) -> impl Iterator<Item = User> {
 pub fn groups(group: &[u8]) -> impl Iterator<Item = Group> {
     lines(group).filter_map(|line| {
         let mut fields = line.split(':');
-        let (name, gid) = (fields.next()?, fields.nth(1)?.parse().ok()?);
+        let (name, gid) = (fields.next()?, id(fields.nth(1)?)?);
         let members = fields.next().unwrap_or_default().split(',').filter(|member| !member.is_empty());
         Some(Group { name: name.to_owned(), gid, members: members.map(str::to_owned).collect() })
     })
@@ -65,6 +65,11 @@ pub fn user_by_id(passwd: &[u8], uid: u32) -> Option<User> {
 /// The first group of that name.
 pub fn group_by_name(group: &[u8], name: &str) -> Option<Group> {
     groups(group).find(|group| group.name == name)
+}
+
+/// The highest number is nobody's: system calls take it for "leave the ID as it is", and it is root's to begin with.
+fn id(field: &str) -> Option<u32> {
+    field.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = String> {
@@ -194,6 +199,13 @@ mod tests {
         check("4242", Ok((4242, 0, &[], "/")));
         check("4242:4343", Ok((4242, 4343, &[], "/")));
         check("2147483647", Ok((MAX_ID, 0, &[], "/")));
+    }
+
+    #[test]
+    fn the_number_that_means_no_change_is_nobodys() {
+        let (passwd, group) = (b"x:x:4294967295:4294967295::/:\n", b"x:x:4294967295:\n");
+        assert!(matches!(identify("x", passwd, group), Err(UserError::NoSuchUser { .. })));
+        assert!(matches!(identify("0:x", passwd, group), Err(UserError::NoSuchGroup { .. })));
     }
 
     #[test]
