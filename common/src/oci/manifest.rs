@@ -86,6 +86,10 @@ pub enum ParseError {
     /// (CVE-2021-41190).
     #[error("manifest has the fields of an index and of an image at once")]
     Ambiguous,
+    /// An index with the fields of an image or the reverse: without `mediaType` inside, who is told another type, or
+    /// none, would read another document in the same bytes.
+    #[error("manifest has other fields than `{0}` has")]
+    OtherFields(String),
     /// A type that this program does not read.
     #[error("manifest type `{0}` is not supported")]
     Unsupported(String),
@@ -111,7 +115,9 @@ impl ManifestOrIndex {
         if probe.schema_version != 2 {
             return Err(ParseError::SchemaVersion(probe.schema_version));
         }
-        if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
+        let (is_index, is_image) =
+            (probe.manifests.is_some(), probe.config.is_some() || probe.layers.is_some());
+        if is_index && is_image {
             return Err(ParseError::Ambiguous);
         }
         let kind = match (probe.media_type, media_type) {
@@ -120,10 +126,12 @@ impl ManifestOrIndex {
             }
             (Some(inside), _) => inside,
             (None, Some(outside)) => outside.to_owned(),
-            (None, None) if probe.manifests.is_some() => media_type::OCI_INDEX.to_owned(),
+            (None, None) if is_index => media_type::OCI_INDEX.to_owned(),
             (None, None) => media_type::OCI_MANIFEST.to_owned(),
         };
-        if media_type::is_manifest(&kind) {
+        if media_type::is_manifest(&kind) && is_index || media_type::is_index(&kind) && is_image {
+            Err(ParseError::OtherFields(kind))
+        } else if media_type::is_manifest(&kind) {
             Ok(ManifestOrIndex::Manifest(serde_json::from_slice(bytes)?))
         } else if media_type::is_index(&kind) {
             Ok(ManifestOrIndex::Index(serde_json::from_slice(bytes)?))
@@ -167,6 +175,17 @@ mod tests {
     fn a_document_that_is_both_image_and_index_is_refused() {
         let text = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[],"manifests":[]}}"#);
         assert!(matches!(ManifestOrIndex::parse(text.as_bytes(), None), Err(ParseError::Ambiguous)));
+    }
+
+    #[test]
+    fn a_document_is_not_another_one_for_who_is_told_another_type() {
+        let image = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[]}}"#);
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        for (text, told) in [(image.as_str(), media_type::OCI_INDEX), (index, media_type::OCI_MANIFEST)] {
+            assert!(ManifestOrIndex::parse(text.as_bytes(), None).is_ok());
+            let parsed = ManifestOrIndex::parse(text.as_bytes(), Some(told));
+            assert!(matches!(parsed, Err(ParseError::OtherFields(_))), "{text} as {told}");
+        }
     }
 
     #[test]
