@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn deep_templates_are_errors() {
+        let nested: [fn(usize) -> String; 3] = [
+            |depth| format!("{{{{{}.{}}}}}", "(".repeat(depth), ")".repeat(depth)),
+            |depth| "{{if .}}".repeat(depth) + &"{{end}}".repeat(depth),
+            |depth| format!("{{{{if .}}}}{}{{{{end}}}}", "{{else if .}}".repeat(depth)),
+        ];
+        for nested in nested {
+            assert!(Template::parse(&nested(50)).is_ok(), "{}", nested(50));
+            assert!(Template::parse(&nested(50_000)).is_err(), "{}…", &nested(50_000)[..40]);
+        }
+    }
+
+    #[test]
     fn wrong_templates_are_errors_and_never_panic() {
         for text in [
             "{{",

@@ -67,9 +67,12 @@ pub(super) enum Head {
     Pipeline(Vec<Command>),
 }
 
+/// How deep blocks and parentheses may nest; each level takes some of the stack.
+const MAX_DEPTH: usize = 100;
+
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
     let mut parser =
-        Parser { pieces: lex::pieces(text)?.into_iter(), variables: vec![String::new()], loops: 0 };
+        Parser { pieces: lex::pieces(text)?.into_iter(), variables: vec![String::new()], loops: 0, depth: 0 };
     let (nodes, end) = parser.block()?;
     match end {
         None => Ok(nodes),
@@ -96,6 +99,8 @@ struct Parser {
     pieces: IntoIter<Piece>,
     variables: Vec<String>,
     loops: u32,
+    /// Of blocks.
+    depth: usize,
 }
 
 impl Parser {
@@ -154,6 +159,8 @@ impl Parser {
         source: String,
         tokens: Vec<Token>,
     ) -> Result<Node, ParseError> {
+        self.depth += 1;
+        check_depth(self.depth)?;
         let scope = self.variables.len();
         let action = self.action(column, source, tokens)?;
         self.loops += u32::from(keyword == "range");
@@ -172,6 +179,7 @@ impl Parser {
             }
         };
         self.variables.truncate(scope);
+        self.depth -= 1;
         Ok(match keyword {
             "if" => Node::If { condition: action, then, otherwise },
             "with" => Node::With { value: action, then, otherwise },
@@ -181,6 +189,7 @@ impl Parser {
 
     fn action(&mut self, column: usize, source: String, tokens: Vec<Token>) -> Result<Action, ParseError> {
         let (variables, declares, rest) = self.declaration(tokens)?;
+        check_depth(parentheses(&rest))?;
         let mut tokens = rest.into_iter().peekable();
         let pipeline = self.pipeline(&mut tokens)?;
         if tokens.next().is_some() {
@@ -274,6 +283,24 @@ impl Parser {
         }
         Ok(words)
     }
+}
+
+fn check_depth(depth: usize) -> Result<(), ParseError> {
+    if depth > MAX_DEPTH { Err(ParseError(format!("nested more than {MAX_DEPTH} deep"))) } else { Ok(()) }
+}
+
+/// How many parentheses are open at once at most.
+fn parentheses(tokens: &[Token]) -> usize {
+    let mut open = 0_usize;
+    let depths = tokens.iter().map(|token| {
+        match token {
+            Token::Open => open += 1,
+            Token::Close => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open
+    });
+    depths.max().unwrap_or(0)
 }
 
 /// Appends the first field of each shown action, as far as it shows one.
