@@ -163,6 +163,7 @@ fn make_plan(
             target_platform: request.platform.clone().unwrap_or_else(|| host.clone()),
             build_platform: host,
             find: &find,
+            warn: &|text| (environment.events)(Event::Warning(text)),
         },
     )
 }

@@ -119,6 +119,10 @@ pub enum Cause {
     Owner(#[from] OwnerError),
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumOfMany,
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumOfFile,
     #[error("`{path}` is not in {}", tree(from.as_deref()))]
     SourceNotFound { path: String, from: Option<String> },
     #[error(transparent)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::copy::Destination;
 use crate::copy::glob;
 use crate::copy::mode::Chmod;
-use crate::dockerfile::{self, Expander, Kind, Run, Script, Span, SyntaxError, Transfer, history};
+use crate::dockerfile::{self, Add, Expander, Kind, Run, Script, Span, SyntaxError, Transfer, history};
 use crate::error::{BuildError, Cause};
 use crate::image::Draft;
 use crate::plan::{Command, Planner};
@@ -48,7 +48,10 @@ impl<'a> Evaluation<'a> {
             kind => self.expand(command, |expander| expander.kind(kind))?,
         };
         match &kind {
-            Kind::Add(add) => self.copy(command, &add.transfer, add.unpack.unwrap_or(true), false)?,
+            Kind::Add(add) => {
+                self.check_add(command, add)?;
+                self.copy(command, &add.transfer, add.unpack.unwrap_or(true), false)?;
+            }
             Kind::Copy(copy) => self.copy(command, &copy.transfer, false, copy.parents)?,
             Kind::Workdir(path) => self.workdir(command, &path.text),
             _ => {}
@@ -122,16 +125,12 @@ impl<'a> Evaluation<'a> {
         unpack: bool,
         parents: bool,
     ) -> Result<(), Failure> {
-        let is_add = matches!(command.instruction.kind, Kind::Add(_));
         let from = command.sources.first().copied().flatten();
         if let Some(from) = from {
             self.check_is_earlier(from)?;
         }
         let mut sources = Vec::new();
         for source in &transfer.sources {
-            if is_add {
-                check_is_local(&source.text).map_err(|cause| (Some(source.span), cause))?;
-            }
             sources.push(if parents { below_pivot(&source.text) } else { plain(&source.text) });
         }
         let chmod = transfer
@@ -158,6 +157,35 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
+    /// Refuses what is not local, and flags that are for that alone.
+    fn check_add(&self, command: &Command, add: &Add) -> Result<(), Failure> {
+        let sources = &add.transfer.sources;
+        let checksum = add.checksum.as_ref().filter(|checksum| !checksum.text.is_empty());
+        if let Some(checksum) = checksum.filter(|_| sources.len() != 1) {
+            return Err((Some(checksum.span), Cause::ChecksumOfMany));
+        }
+        for source in sources {
+            check_is_local(&source.text).map_err(|cause| (Some(source.span), cause))?;
+        }
+        if let Some(checksum) = checksum {
+            return Err((Some(checksum.span), Cause::ChecksumOfFile));
+        }
+        if add.keep_git_dir == Some(true) {
+            self.warn(command, "`--keep-git-dir` has no effect: no source is a git repository");
+        }
+        Ok(())
+    }
+
+    /// Says what has no effect, and where.
+    fn warn(&self, command: &Command, text: &str) {
+        let source = &self.planner.dockerfile.source;
+        (self.planner.inputs.warn)(&format!(
+            "{}:{}: {text}",
+            source.name,
+            source.line_number(command.span.start)
+        ));
+    }
+
     fn check_is_earlier(&self, from: usize) -> Result<(), Failure> {
         let (own, other) = (&self.planner.states[self.number], &self.planner.states[from]);
         if other.is_stage && from >= self.number {
@@ -177,8 +205,17 @@ impl<'a> Evaluation<'a> {
         if run.security == dockerfile::Security::Insecure {
             return Err((None, Cause::Unsupported("`RUN --security=insecure`")));
         }
-        if let Some(device) = run.devices.iter().find(|device| device.required) {
-            return Err((Some(device.span), Cause::Unsupported("`RUN --device`")));
+        for device in &run.devices {
+            if device.required {
+                return Err((Some(device.span), Cause::Unsupported("`RUN --device`")));
+            }
+            self.warn(
+                command,
+                &format!(
+                    "the step goes without device `{}`: `RUN --device` is not supported yet",
+                    device.name
+                ),
+            );
         }
         let Script { command: line, file } = run.script();
         let args = history::with_shell(&line, &self.draft.shell());

@@ -74,6 +74,8 @@ pub(crate) struct Inputs<'a> {
     pub target_platform: Platform,
     /// Finds an image of a platform and its config.
     pub find: &'a Find<'a>,
+    /// Takes note of what is legal and has no effect here.
+    pub warn: &'a dyn Fn(&str),
 }
 
 /// Plans the build of `dockerfile`.

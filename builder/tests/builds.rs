@@ -24,6 +24,7 @@ struct World {
     store: Store,
     cached: Mutex<Vec<String>>,
     vertices: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 /// Does to the upper directory what the command says: `write PATH TEXT`, or fails.
@@ -49,7 +50,13 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("context")).unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
-        World { folder, store, cached: Mutex::default(), vertices: Mutex::default() }
+        World {
+            folder,
+            store,
+            cached: Mutex::default(),
+            vertices: Mutex::default(),
+            warnings: Mutex::default(),
+        }
     }
 
     fn file(&self, path: &str, text: &str) {
@@ -69,6 +76,7 @@ impl World {
     fn run(&self, request: &BuildRequest) -> Result<Built, BuildError> {
         self.cached.lock().unwrap().clear();
         self.vertices.lock().unwrap().clear();
+        self.warnings.lock().unwrap().clear();
         let pull = |reference: &Reference, _: &Platform| Err(format!("no {reference} in this test").into());
         let events = |event: Event<'_>| match event {
             Event::Started { name, .. } => self.vertices.lock().unwrap().push(name.to_owned()),
@@ -76,6 +84,7 @@ impl World {
                 let name = self.vertices.lock().unwrap()[vertex.0 as usize - 1].clone();
                 self.cached.lock().unwrap().push(name);
             }
+            Event::Warning(text) => self.warnings.lock().unwrap().push(text.to_owned()),
             _ => {}
         };
         let environment =
@@ -192,6 +201,47 @@ fn an_unknown_owner_is_an_error_of_its_line() {
     world.file("a", "1");
     let error = world.error("FROM scratch\nCOPY --chown=ghost a /");
     assert!(error.contains("Dockerfile:2") && error.contains("unknown user `ghost`"), "{error}");
+}
+
+#[test]
+fn flags_that_are_for_downloads_are_refused_for_files_with_their_line() {
+    let world = World::new();
+    world.file("a", "1");
+    world.file("b", "2");
+    let sum = format!("sha256:{}", "0".repeat(64));
+    let check = |line: &str, cause: &str| {
+        let error = world.error(&format!("FROM scratch\n{line}\n"));
+        assert!(error.contains(">>  2 | ADD --checksum=") && error.ends_with(cause), "{error}");
+    };
+    check(&format!("ADD --checksum={sum} a /"), "cause: checksum requires HTTP(S) or Git sources");
+    check(
+        &format!("ADD --checksum={sum} a b /d/"),
+        "cause: checksum can't be specified for multiple sources",
+    );
+    // As in BuildKit, where an empty one is none.
+    world.build("FROM scratch\nARG SUM\nADD --checksum=$SUM a /\n");
+    assert!(world.warnings.lock().unwrap().is_empty());
+    world.build("FROM scratch\nADD --keep-git-dir=true a /\n");
+    assert_eq!(
+        *world.warnings.lock().unwrap(),
+        ["Dockerfile:2: `--keep-git-dir` has no effect: no source is a git repository"]
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there_is_said_and_a_required_one_is_refused() {
+    let world = World::new();
+    let error = world.error("FROM scratch\nRUN --device=vendor/x=y,required write f hello\n");
+    assert!(error.contains(">>  2 |") && error.ends_with("`RUN --device` is not supported yet"), "{error}");
+    if let Err(reason) = common::snapshot::Snapshots::new(&world.store).probe() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    world.build("FROM scratch\nRUN --device=vendor/x=y write f hello\n");
+    assert_eq!(
+        *world.warnings.lock().unwrap(),
+        ["Dockerfile:2: the step goes without device `vendor/x=y`: `RUN --device` is not supported yet"]
+    );
 }
 
 #[test]
