@@ -6,6 +6,16 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const BZIP2: &[u8] = b"BZh";
+const XZ: &[u8] = b"\xfd7zXZ\0";
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Whether bytes that begin so would be changed by [`decompress`].
+pub fn is_compressed(start: &[u8]) -> bool {
+    [GZIP, BZIP2, XZ, ZSTD].iter().any(|magic| start.starts_with(magic))
+}
+
 /// How much may come out of compressed bytes.
 ///
 /// Files of nothing but zeros are legitimate (a database that reserves its room, the image of a disk), and gzip makes a
@@ -57,13 +67,12 @@ fn decompress_within<'a>(
     let (mut input, consumed) = Counted::new(input);
     let mut start = Vec::with_capacity(6);
     (&mut input).take(6).read_to_end(&mut start)?;
-    let magic: [u8; 6] = std::array::from_fn(|n| start.get(n).copied().unwrap_or(0));
-    let whole = BufReader::with_capacity(64 << 10, Cursor::new(start).chain(input));
-    let inner: Box<dyn Read + Send + 'a> = match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(whole, true)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
+    let whole = BufReader::with_capacity(64 << 10, Cursor::new(start.clone()).chain(input));
+    let inner: Box<dyn Read + Send + 'a> = match start {
+        start if start.starts_with(GZIP) => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        start if start.starts_with(BZIP2) => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+        start if start.starts_with(XZ) => Box::new(lzma_rust2::XzReader::new(whole, true)),
+        start if start.starts_with(ZSTD) => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         _ => return Ok(Box::new(whole)),
     };
     Ok(Box::new(Bounded::new(inner, allowed, consumed)))

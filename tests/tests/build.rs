@@ -210,6 +210,55 @@ fn iidfile_quiet_target_arguments_and_labels() {
 }
 
 #[test]
+fn a_context_comes_through_stdin_as_a_tar() {
+    let world = world!();
+    context(&world, "FROM busybox\nCOPY . /in/\n");
+    world.write("context/other/Containerfile", "FROM scratch\nCOPY dir /\n");
+    world.write("context/.dockerignore", "other\n");
+    for (program, flag) in
+        [("cat", "--"), ("gzip", "--gzip"), ("bzip2", "--bzip2"), ("xz", "--xz"), ("zstd", "--zstd")]
+    {
+        if !has(program) {
+            eprintln!("skipped: {program} is not installed");
+            continue;
+        }
+        let mut tar = Command::new("tar");
+        tar.arg("-c")
+            .args((program != "cat").then_some(flag))
+            .arg(".")
+            .current_dir(world.path().join("context"));
+        let tar = tar.output().expect("tar is part of every Debian").stdout;
+        let id = world.gantry_with_stdin(["build", "-q", "-"], &tar).ok().text().to_owned();
+        let out = format!("out-{program}");
+        world.gantry_with_stdin(["build", "-q", "-o", &out, "-f", "other/Containerfile", "-"], &tar).ok();
+        assert_eq!(std::fs::read_to_string(world.path().join(out).join("b.txt")).expect("exported"), "b\n");
+        let missing = world.gantry_with_stdin(["build", "-f", "no", "-"], &tar).fails(1);
+        assert!(missing.stderr.contains("cannot read `no` in the build context from stdin"), "{missing:?}");
+        // The folder itself gives the same image.
+        let folder = world.gantry(["build", "--progress", "plain", "--iidfile", "id", "context"]).ok();
+        assert!(folder.stderr.contains(" CACHED"), "{program}: {folder:?}");
+        assert_eq!(std::fs::read_to_string(world.path().join("id")).expect("written"), id);
+    }
+    world.close();
+}
+
+#[test]
+fn stdin_is_one_thing_only() {
+    let world = world!();
+    world
+        .gantry_with_stdin(["build", "-f", "-", "-"], b"FROM scratch\n")
+        .fails(1)
+        .says("invalid argument: can't use stdin for both build context and dockerfile");
+    world
+        .gantry_with_stdin(["build", "-f", "Dockerfile", "-"], b"FROM scratch\n")
+        .fails(1)
+        .says("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles");
+    let hostile = world.gantry_with_stdin(["build", "-"], b"\x1f\x8bgarbage").fails(1);
+    assert!(hostile.stderr.contains("cannot unpack the build context from stdin"), "{hostile:?}");
+    world.close();
+}
+
+#[test]
 fn a_wrong_dockerfile_shows_all_its_errors_with_lines_and_hints() {
     let world = world!();
     context(&world, "FROM busybox\nCOPPY a b\nRUN true\nEXPOSE 80/nope\n");

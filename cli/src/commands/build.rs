@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
-use builder::{BuildRequest, Built, DockerfileSource, Environment, Network, export};
+use builder::{BuildRequest, Built, DockerfileSource, Environment, Network, Piped, export};
 use common::image::archive::{self, ArchiveFormat, Saved};
 use common::platform::Platform;
 use common::reference::Reference;
@@ -24,8 +24,8 @@ use crate::whole_file;
 
 /// Build an image from a Dockerfile
 ///
-/// CONTEXT is the directory that COPY and ADD read; `-` reads a Dockerfile from stdin and has no
-/// context. The Dockerfile is `Dockerfile` in the context unless `-f` names another; what
+/// CONTEXT is the directory that COPY and ADD read; `-` reads it from stdin as a tar, compressed or
+/// not, or a Dockerfile without a context. The Dockerfile is `Dockerfile` in the context unless `-f` names another; what
 /// `.dockerignore` lists is left out. Unchanged steps come from the cache, which is keyed by content:
 /// a touched file changes nothing.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,8 @@ Examples:
   gantry build -t app .
   gantry build -f deploy/Dockerfile --target test --build-arg VERSION=2 -t app:test .
   gantry build --output type=oci,dest=app.tar .
-  SOURCE_DATE_EPOCH=0 gantry build -q .          one digest, wherever and whenever it is built")]
+  SOURCE_DATE_EPOCH=0 gantry build -q .          one digest, wherever and whenever it is built
+  tar c . | gantry build -t app -")]
 pub(crate) struct Args {
     /// The build context: a directory, or `-`
     #[arg(value_name = "CONTEXT")]
@@ -97,10 +98,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if io::stdout().is_terminal() {
         exports.iter().try_for_each(Export::check_console)?;
     }
-    let request = request(args)?;
+    check_sources(args)?;
     let store = context.store_or_new()?;
-    let progress = BuildProgress::new(style(args));
     let interrupted = interrupt::exit_on_signal()?;
+    let piped = if args.context == "-" { Some(Piped::read(&store, io::stdin())?) } else { None };
+    let request = request(args, piped.as_ref())?;
+    let progress = BuildProgress::new(style(args));
     let built = builder::build(
         &store,
         &request,
@@ -145,17 +148,43 @@ fn style(args: &Args) -> Style {
     }
 }
 
-fn request(args: &Args) -> Result<BuildRequest> {
-    let context = (args.context != "-").then(|| PathBuf::from(&args.context));
-    if let Some(folder) = &context {
-        check_context(folder)?;
+/// Refuses what cannot be read before anything is.
+fn check_sources(args: &Args) -> Result<()> {
+    match args.file.as_deref() {
+        Some("-") if args.context == "-" => {
+            Err(verbatim("invalid argument: can't use stdin for both build context and dockerfile"))
+        }
+        _ if args.context == "-" => Ok(()),
+        _ => check_context(Path::new(&args.context)),
     }
-    let dockerfile = match (&args.file, &context) {
-        (Some(file), _) if file == "-" => DockerfileSource::Text(read_stdin()?),
-        (Some(file), _) => DockerfileSource::File(PathBuf::from(file)),
-        (None, Some(folder)) => DockerfileSource::File(folder.join("Dockerfile")),
-        (None, None) => DockerfileSource::Text(read_stdin()?),
-    };
+}
+
+/// The context and the Dockerfile. What came through stdin holds the context, or is the Dockerfile.
+fn sources(args: &Args, piped: Option<&Piped>) -> Result<(Option<PathBuf>, DockerfileSource)> {
+    let file = args.file.as_deref();
+    match piped {
+        Some(Piped::Dockerfile(_)) if file.is_some() => {
+            Err(verbatim("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"))
+        }
+        Some(Piped::Dockerfile(text)) => Ok((None, DockerfileSource::Text(text.clone()))),
+        Some(Piped::Context(context)) => {
+            let dockerfile = context.dockerfile(Path::new(file.unwrap_or("Dockerfile")))?;
+            Ok((Some(context.path().to_owned()), DockerfileSource::File(dockerfile)))
+        }
+        None => {
+            let folder = PathBuf::from(&args.context);
+            let dockerfile = match file {
+                Some("-") => DockerfileSource::Text(read_stdin()?),
+                Some(file) => DockerfileSource::File(PathBuf::from(file)),
+                None => DockerfileSource::File(folder.join("Dockerfile")),
+            };
+            Ok((Some(folder), dockerfile))
+        }
+    }
+}
+
+fn request(args: &Args, piped: Option<&Piped>) -> Result<BuildRequest> {
+    let (context, dockerfile) = sources(args, piped)?;
     let tags = args.tags.iter().map(|name| {
         let parsed = name.parse::<Reference>();
         parsed
