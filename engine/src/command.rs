@@ -2,27 +2,34 @@
 
 use common::oci::Config;
 
+/// The two halves of a command line. One that is `None` adds nothing; together they have a word at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The first words: what runs.
+    pub entrypoint: Option<Vec<String>>,
+    /// The words after them.
+    pub cmd: Option<Vec<String>>,
+}
+
 /// The image's entry point and command, overridden by the user: a new entry point drops the image's command, and an
 /// empty one the image's entry point.
 ///
 /// # Errors
 /// [`NoCommand`], when nothing is left.
-pub fn command(
-    image: &Config,
-    entrypoint: Option<&[String]>,
-    args: &[String],
-) -> Result<Vec<String>, NoCommand> {
-    let image_entrypoint = image.entrypoint.as_deref().unwrap_or_default();
-    let image_command = image.cmd.as_deref().unwrap_or_default();
-    let (first, rest) = match entrypoint {
-        Some(entrypoint) => (entrypoint, args),
-        None if args.is_empty() => (image_entrypoint, image_command),
-        None => (image_entrypoint, args),
+pub fn command(image: &Config, entrypoint: Option<&[String]>, args: &[String]) -> Result<Command, NoCommand> {
+    let own = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+    let cmd = match (entrypoint, args) {
+        (None, []) => image.cmd.clone(),
+        (_, args) => own(args),
     };
-    // `--entrypoint ""` takes the entry point away.
-    let first = if first == [String::new()] { &[] } else { first };
-    let words = [first, rest].concat();
-    if words.is_empty() { Err(NoCommand) } else { Ok(words) }
+    let entrypoint = match entrypoint {
+        // `--entrypoint ""` takes the entry point away.
+        Some([only]) if only.is_empty() => None,
+        Some(entrypoint) => own(entrypoint),
+        None => image.entrypoint.clone(),
+    };
+    let is_empty = [&entrypoint, &cmd].into_iter().flatten().all(Vec::is_empty);
+    if is_empty { Err(NoCommand) } else { Ok(Command { entrypoint, cmd }) }
 }
 
 /// Neither the image nor the user says what to run.
@@ -38,32 +45,34 @@ mod tests {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
+    /// An entry point and a command; none where it is empty.
+    fn halves((entrypoint, cmd): (&str, &str)) -> Command {
+        let half = |text: &str| (!text.is_empty()).then(|| words(text));
+        Command { entrypoint: half(entrypoint), cmd: half(cmd) }
+    }
+
     fn check(
         image: (&str, &str),
-        entrypoint: Option<&[&str]>,
+        entrypoint: Option<&str>,
         args: &str,
-        expected: Result<&str, NoCommand>,
+        expected: Result<(&str, &str), NoCommand>,
     ) {
-        let image = Config {
-            entrypoint: (!image.0.is_empty()).then(|| words(image.0)),
-            cmd: (!image.1.is_empty()).then(|| words(image.1)),
-            ..Config::default()
-        };
-        let entrypoint: Option<Vec<String>> =
-            entrypoint.map(|words| words.iter().map(|word| (*word).to_owned()).collect());
-        assert_eq!(command(&image, entrypoint.as_deref(), &words(args)), expected.map(words));
+        let Command { entrypoint: image_entrypoint, cmd } = halves(image);
+        let image = Config { entrypoint: image_entrypoint, cmd, ..Config::default() };
+        let entrypoint = entrypoint.map(|word| vec![word.to_owned()]);
+        assert_eq!(command(&image, entrypoint.as_deref(), &words(args)), expected.map(halves));
     }
 
     #[test]
     fn entry_points_and_commands_join_as_docker_joins_them() {
-        check(("echo ep", "cmd"), None, "", Ok("echo ep cmd"));
-        check(("echo ep", "cmd"), None, "a b", Ok("echo ep a b"));
-        check(("echo ep", "cmd"), Some(&["/bin/ls"]), "/etc/passwd", Ok("/bin/ls /etc/passwd"));
-        check(("echo ep", "cmd"), Some(&["/bin/ls"]), "", Ok("/bin/ls"));
-        check(("echo ep", "cmd"), Some(&[""]), "echo only", Ok("echo only"));
-        check(("echo ep", "cmd"), Some(&[""]), "", Err(NoCommand));
-        check(("", "sh"), None, "", Ok("sh"));
-        check(("", "sh"), None, "ls", Ok("ls"));
+        check(("echo ep", "cmd"), None, "", Ok(("echo ep", "cmd")));
+        check(("echo ep", "cmd"), None, "a b", Ok(("echo ep", "a b")));
+        check(("echo ep", "cmd"), Some("/bin/ls"), "/etc/passwd", Ok(("/bin/ls", "/etc/passwd")));
+        check(("echo ep", "cmd"), Some("/bin/ls"), "", Ok(("/bin/ls", "")));
+        check(("echo ep", "cmd"), Some(""), "echo only", Ok(("", "echo only")));
+        check(("echo ep", "cmd"), Some(""), "", Err(NoCommand));
+        check(("", "sh"), None, "", Ok(("", "sh")));
+        check(("", "sh"), None, "ls", Ok(("", "ls")));
         check(("", ""), None, "", Err(NoCommand));
     }
 }

@@ -31,7 +31,7 @@ mod step;
 mod sys;
 mod terminal;
 
-pub use command::{NoCommand, command};
+pub use command::{Command, NoCommand, command};
 pub use error::{Failure, RunError, Step};
 pub use etc::mounts as etc_mounts;
 pub use run::{Attachment, Consumer, ExitStatus, Stream, run};

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::store::Store;
-use engine::containers::{Container, Containers, Status};
+use engine::containers::{Container, Containers, Mount, MountSource, Status};
 use jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -178,13 +178,13 @@ impl Limits {
             "since" => self.since.is_some_and(|limit| config.created_ns > limit),
             "network" => network_word(container) == value,
             "volume" => config.mounts.iter().any(|mount| {
-                let source = matches!(&mount.source, engine::Source::Bind(path) if path.as_os_str() == value);
-                source || mount.destination.as_os_str() == value
+                let MountSource::Bind(source) = &mount.source;
+                source.as_os_str() == value || mount.destination.as_os_str() == value
             }),
             "health" => value == "none",
             "label" => match value.split_once('=') {
-                Some((name, value)) => config.labels.get(name).is_some_and(|found| found == value),
-                None => config.labels.contains_key(value),
+                Some((name, value)) => config.process.labels.get(name).is_some_and(|found| found == value),
+                None => config.process.labels.contains_key(value),
             },
             _ => false,
         }
@@ -194,16 +194,16 @@ impl Limits {
 fn row(container: &Container, whole: bool, now: Timestamp, size: &str) -> Map<String, Value> {
     let config = &container.config;
     let created = time(Some(config.created_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let command = command_text(&config.args, whole);
-    let labels: Vec<String> = config.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mounts: Vec<String> =
-        config.mounts.iter().map(|mount| mount.destination.display().to_string()).collect();
+    let command = command_text(&config.args(), whole);
+    let labels: Vec<String> =
+        config.process.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mounts: Vec<String> = config.mounts.iter().map(|mount| mount_text(mount, whole)).collect();
     let row = json!({
         "Command": command,
         "CreatedAt": output::timestamp(created),
         "ID": id_text(container, whole),
         "Image": config.image_name,
-        "Label": config.labels,
+        "Label": config.process.labels,
         "Labels": labels.join(","),
         "LocalVolumes": "0",
         "Mounts": mounts.join(","),
@@ -216,6 +216,13 @@ fn row(container: &Container, whole: bool, now: Timestamp, size: &str) -> Map<St
         "Status": status_text(container, now),
     });
     row.as_object().cloned().unwrap_or_default()
+}
+
+/// A mount as docker's list shows it: its source, of fifteen characters at most.
+fn mount_text(mount: &Mount, whole: bool) -> String {
+    let MountSource::Bind(source) = &mount.source;
+    let source = source.display().to_string();
+    if whole { source } else { output::ellipsis(&source, 15) }
 }
 
 /// How much it has written, and how much it would be with its image.

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use common::digest::Digest;
 use common::image::names::{self, NameError, Purpose};
-use common::oci::ImageConfig;
+use common::oci;
 use common::platform::Platform;
 use common::reference::Reference;
 use common::snapshot::Snapshots;
 use common::store::Store;
-use engine::containers::{self, Config, Container, Containers};
-use engine::{Attachment, Mount, Network, Stream, WindowSize};
+use engine::containers::{Config, Container, Containers, NetworkMode, Streams};
+use engine::{Attachment, Stream, WindowSize};
 
 use super::pull;
 use crate::context::Context;
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Err(verbatim_with_code("the input device is not a TTY", 1));
     }
     let network = network(args)?;
-    let streams = Streams::new(args)?;
+    let streams = attached(args)?;
     let env = environment::given(&args.env_file, &args.env)?;
     let mounts = volume::binds(&args.volume)?;
     if let Some(file) = args.cidfile.as_ref().filter(|file| file.exists()) {
@@ -121,7 +121,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store_or_new()?;
     let id = image(args, context, &store)?;
     let image = names::config(&store, &id)?;
-    let config = config(args, &id, &image, network, mounts, env)?;
+    let env = environment::merged(env, &image.config.env);
+    let config = Config {
+        image: Some(id),
+        image_name: args.image.clone(),
+        process: process(args, &image.config, env)?,
+        hostname: args.hostname.clone().unwrap_or_default(),
+        terminal: args.tty,
+        open_stdin: args.interactive,
+        attached: streams,
+        network,
+        mounts,
+        read_only: args.read_only,
+        auto_remove: args.rm,
+        id_file: args.cidfile.clone(),
+        ..Config::default()
+    };
     // Unpacked before the container exists: a layer that cannot be unpacked leaves none behind.
     let lowers = Snapshots::new(&store).ensure(&image.rootfs.diff_ids)?.lowers;
     let containers = Containers::new(store.paths().containers());
@@ -147,7 +162,7 @@ fn start(
     mut container: Container,
     lowers: Vec<PathBuf>,
 ) -> Result<ExitCode> {
-    let stdin = if args.interactive && streams.stdin { Some(duplicate(io::stdin())?) } else { None };
+    let stdin = if args.interactive { Some(duplicate(io::stdin())?) } else { None };
     let terminal = if args.tty && io::stdin().is_terminal() { Some(duplicate(io::stdin())?) } else { None };
     let size = match &terminal {
         Some(terminal) => engine::window_size(terminal.as_fd()).unwrap_or(WindowSize { rows: 0, columns: 0 }),
@@ -180,32 +195,23 @@ fn start(
     }
 }
 
-/// Which streams of the command are ours: all, unless `--attach` chooses.
-#[derive(Debug, Clone, Copy)]
-struct Streams {
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-}
-
-impl Streams {
-    fn new(args: &Args) -> Result<Self> {
-        let all = args.attach.is_empty();
-        let mut streams = Streams { stdin: all, stdout: all, stderr: all };
-        for name in &args.attach {
-            match name.to_ascii_lowercase().as_str() {
-                "stdin" => streams.stdin = true,
-                "stdout" => streams.stdout = true,
-                "stderr" => streams.stderr = true,
-                _ => {
-                    return Err(verbatim(format!(
-                        "invalid argument \"{name}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
-                    )));
-                }
+/// Which streams of the command are ours: its output, unless `--attach` chooses, and its input where that is open.
+fn attached(args: &Args) -> Result<Streams> {
+    let all = args.attach.is_empty();
+    let mut streams = Streams { stdin: args.interactive, stdout: all, stderr: all };
+    for name in &args.attach {
+        match name.to_ascii_lowercase().as_str() {
+            "stdin" => streams.stdin = true,
+            "stdout" => streams.stdout = true,
+            "stderr" => streams.stderr = true,
+            _ => {
+                return Err(verbatim(format!(
+                    "invalid argument \"{name}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                )));
             }
         }
-        Ok(streams)
     }
+    Ok(streams)
 }
 
 fn duplicate(stream: impl AsFd) -> Result<OwnedFd> {
@@ -244,57 +250,44 @@ fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
     }
 }
 
-fn config(
-    args: &Args,
-    id: &Digest,
-    image: &ImageConfig,
-    network: Network,
-    mounts: Vec<Mount>,
-    env: Vec<String>,
-) -> Result<Config> {
+/// What to run: the image's config with what the user says in its place.
+fn process(args: &Args, image: &oci::Config, env: Vec<String>) -> Result<oci::Config> {
     let entrypoint = args.entrypoint.as_ref().map(|entrypoint| vec![entrypoint.clone()]);
-    let words = engine::command(&image.config, entrypoint.as_deref(), &args.command)
+    let command = engine::command(image, entrypoint.as_deref(), &args.command)
         .map_err(|error| verbatim(format!("gantry: {error}")))?;
-    let mut labels = image.config.labels.clone();
+    let mut labels = image.labels.clone();
     labels.extend(args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         (name.to_owned(), value.to_owned())
     }));
-    Ok(Config {
-        version: containers::VERSION,
-        id: String::new(),
-        created_ns: 0,
-        image: Some(id.clone()),
-        image_name: args.image.clone(),
-        args: words,
-        env: environment::merged(env, &image.config.env),
+    Ok(oci::Config {
+        user: args.user.clone().unwrap_or_else(|| image.user.clone()),
+        env,
+        entrypoint: command.entrypoint,
+        cmd: command.cmd,
         working_dir: working_dir(args, image)?,
-        user: args.user.clone().unwrap_or_else(|| image.config.user.clone()),
-        hostname: args.hostname.clone().unwrap_or_default(),
-        network,
-        mounts,
-        read_only: args.read_only,
-        terminal: args.tty,
-        open_stdin: args.interactive,
-        auto_remove: args.rm,
         labels,
+        // These are about builds upon the image.
+        on_build: Vec::new(),
+        shell: None,
+        ..image.clone()
     })
 }
 
-fn working_dir(args: &Args, image: &ImageConfig) -> Result<String> {
+fn working_dir(args: &Args, image: &oci::Config) -> Result<String> {
     match &args.workdir {
         Some(dir) if !Path::new(dir).is_absolute() => Err(verbatim(format!(
             "gantry: the working directory '{dir}' is invalid, it needs to be an absolute path"
         ))),
         Some(dir) => Ok(dir.clone()),
-        None => Ok(image.config.working_dir.clone()),
+        None => Ok(image.working_dir.clone()),
     }
 }
 
-fn network(args: &Args) -> Result<Network> {
+fn network(args: &Args) -> Result<NetworkMode> {
     match args.network.as_deref() {
-        None | Some("none") => Ok(Network::None),
-        Some("host") => Ok(Network::Host),
+        None | Some("none") => Ok(NetworkMode::None),
+        Some("host") => Ok(NetworkMode::Host),
         Some("bridge" | "default") => {
             Err(verbatim("gantry: there are no bridge networks yet; use --network host or --network none"))
         }

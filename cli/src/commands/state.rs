@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use common::image::{names, record};
 use common::store::Store;
-use engine::containers::{Container, Status};
+use engine::containers::{Container, NetworkMode, Status};
 use jiff::Timestamp;
 
 use crate::output;
@@ -29,11 +29,11 @@ pub(super) fn status_word(container: &Container) -> &'static str {
     }
 }
 
-/// The name of the network that it is on.
+/// The name of the network that it was made for.
 pub(super) fn network_word(container: &Container) -> &'static str {
     match container.config.network {
-        engine::Network::Host => "host",
-        engine::Network::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
     }
 }
 

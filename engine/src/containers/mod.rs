@@ -19,7 +19,7 @@ mod names;
 mod process;
 mod record;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -29,15 +29,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::snapshot::{Overlay, Upper};
 use common::store::remove_tree;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 pub use self::process::Process;
-pub use self::record::{Config, LOST, Settings, State, Status, VERSION};
-use crate::error::RunError;
+pub use self::record::{
+    Config, LOST, Mount, MountSource, NetworkMode, Settings, State, Status, Streams, VERSION,
+};
+use crate::error::{RunError, chain};
 use crate::etc;
 use crate::run::{Attachment, ExitStatus, run};
-use crate::spec::{Mount, Network, Root, RunSpec, Source, WindowSize};
+use crate::spec::{self, Root, RunSpec, Source, WindowSize};
 
 /// How many made-up names are tried before one gets a number behind it.
 const NAME_ATTEMPTS: u32 = 16;
@@ -102,6 +104,14 @@ pub enum ContainerError {
         /// The container.
         id: String,
     },
+    /// A newer program wrote it.
+    #[error("{} has version {found} of its format, and only {VERSION} is known here: use a newer gantry", path.display())]
+    Version {
+        /// The record.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
     /// A file cannot be read, written or removed.
     #[error("cannot {what} {}", path.display())]
     Io {
@@ -146,8 +156,8 @@ impl Containers {
         private_folder(&folder).map_err(io_error("make", &folder))?;
         let held = lock_shared(&folder).map_err(io_error("lock", &folder))?;
         let hostname = match (config.hostname.as_str(), config.network) {
-            ("", Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            ("", Network::None) => id[..12].to_owned(),
+            ("", NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            ("", NetworkMode::None) => id[..12].to_owned(),
             (given, _) => given.to_owned(),
         };
         let config = Config { version: VERSION, id: id.clone(), created_ns: now_ns(), hostname, ..config };
@@ -178,7 +188,8 @@ impl Containers {
                 Ok(container) => containers.push(container),
                 // Being made, or removed in the meantime.
                 Err(ContainerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // One that cannot be read does not hide the others.
+                Err(error) => tracing::warn!(container = id, error = chain(&error), "not listed"),
             }
         }
         containers.sort_by_key(|container| std::cmp::Reverse(container.config.created_ns));
@@ -418,24 +429,29 @@ impl Container {
     fn spec(&self, lowers: Vec<PathBuf>, size: WindowSize) -> RunSpec {
         let config = &self.config;
         let upper = Upper { tree: self.changes(), work: self.folder.join("work"), volatile: false };
-        let etc = etc::FILES.map(|name| Mount {
+        let etc = etc::FILES.map(|name| spec::Mount {
             source: Source::Bind(self.etc_file(name)),
             destination: Path::new("/etc").join(name),
             read_only: config.read_only,
         });
-        let own = config.mounts.iter().cloned();
-        let hidden = |mount: &Mount| own.clone().any(|own| own.destination == mount.destination);
+        let own = config.mounts.iter();
+        let hidden = |mount: &spec::Mount| own.clone().any(|own| own.destination == mount.destination);
+        let process = &config.process;
         RunSpec {
             id: config.id.clone(),
             root: Root::Overlay(Overlay { lowers, upper: Some(upper) }),
             read_only: config.read_only,
-            args: config.args.clone(),
-            env: config.env.clone(),
-            working_dir: config.working_dir.clone(),
-            user: config.user.clone(),
+            args: config.args(),
+            env: process.env.clone(),
+            working_dir: process.working_dir.clone(),
+            user: process.user.clone(),
             hostname: config.hostname.clone(),
-            network: config.network,
-            mounts: etc.into_iter().filter(|mount| !hidden(mount)).chain(own.clone()).collect(),
+            network: config.network.into(),
+            mounts: etc
+                .into_iter()
+                .filter(|mount| !hidden(mount))
+                .chain(own.clone().map(Into::into))
+                .collect(),
             terminal: config.terminal.then_some(size),
             remove_stubs: false,
         }
@@ -445,7 +461,9 @@ impl Container {
         write(&self.folder, "config.json", &self.config)?;
         write(&self.folder, "settings.json", &self.settings)?;
         write(&self.folder, "state.json", &self.state)?;
-        for (name, text) in etc::FILES.iter().zip(etc::texts(self.config.network, &self.config.hostname)) {
+        for (name, text) in
+            etc::FILES.iter().zip(etc::texts(self.config.network.into(), &self.config.hostname))
+        {
             let path = self.folder.join(name);
             fs::write(&path, text).map_err(io_error("write", &path))?;
         }
@@ -462,11 +480,9 @@ impl Container {
             Ok(()) => {}
             // Removed by force meanwhile: there is nothing left to record.
             Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(
-                container = self.config.id,
-                error = crate::error::chain(&error),
-                "state is not recorded"
-            ),
+            Err(error) => {
+                tracing::warn!(container = self.config.id, error = chain(&error), "state is not recorded")
+            }
         }
     }
 }
@@ -498,13 +514,25 @@ fn lock_exclusive(path: &Path) -> io::Result<bool> {
 
 fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, ContainerError> {
     let path = folder.join(name);
-    let file = File::open(&path).map_err(io_error("open", &path))?;
-    serde_json::from_reader(io::BufReader::new(file)).map_err(|error| io_error("read", &path)(error.into()))
+    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let parsed =
+        serde_json::from_slice::<Versioned>(&bytes).and_then(|Versioned { version }| match version {
+            ..=VERSION => serde_json::from_slice(&bytes).map(Ok),
+            found => Ok(Err(ContainerError::Version { path: path.clone(), found })),
+        });
+    parsed.map_err(|error| io_error("read", &path)(error.into()))?
+}
+
+/// What all records begin with, of whatever version.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 fn write(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), ContainerError> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
-    let bytes = serde_json::to_vec_pretty(value).expect("keys are strings and no value fails to serialise");
+    // A path that is no UTF-8 cannot be written down.
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| io_error("write", &path)(error.into()))?;
     fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(io_error("write", &path))
 }
 

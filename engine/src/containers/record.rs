@@ -1,15 +1,17 @@
-//! What is written down about a container. Fields that are added later have defaults, unknown ones are passed over.
+//! What is written down about a container. Fields that are added later have defaults, unknown ones are passed over; a
+//! record of a newer version is refused.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use common::digest::Digest;
+use common::oci;
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::spec::{Mount, Network};
+use crate::spec;
 
 /// `config.json`: what the container was made from. Never changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Of this format: [`VERSION`].
     pub version: u32,
@@ -18,42 +20,115 @@ pub struct Config {
     /// Nanoseconds since 1970.
     pub created_ns: i64,
     /// The image's config digest.
+    #[serde(default)]
     pub image: Option<Digest>,
     /// The image as the user named it.
+    #[serde(default)]
     pub image_name: String,
-    /// The command and its arguments, the entry point's first.
-    pub args: Vec<String>,
-    /// `NAME=value`, the image's first.
+    /// What to run, and what is known about it: the image's config with what the user said in its place. What an image
+    /// made from this container begins with.
     #[serde(default)]
-    pub env: Vec<String>,
-    /// Where the command starts; empty means `/`.
-    #[serde(default)]
-    pub working_dir: String,
-    /// `user[:group]`; empty means root.
-    #[serde(default)]
-    pub user: String,
+    pub process: oci::Config,
     /// The host's name as seen inside.
+    #[serde(default)]
     pub hostname: String,
-    /// The network it is on.
-    pub network: Network,
-    /// Binds of the host and file systems in memory.
-    #[serde(default)]
-    pub mounts: Vec<Mount>,
-    /// The root cannot be changed.
-    #[serde(default)]
-    pub read_only: bool,
     /// The command has a terminal.
     #[serde(default)]
     pub terminal: bool,
     /// Standard input is connected.
     #[serde(default)]
     pub open_stdin: bool,
+    /// The streams that whoever ran it wanted.
+    #[serde(default)]
+    pub attached: Streams,
+    /// The network that it was made for.
+    #[serde(default)]
+    pub network: NetworkMode,
+    /// What it sees besides its image, in the user's order.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// The root cannot be changed.
+    #[serde(default)]
+    pub read_only: bool,
     /// It is removed at its end.
     #[serde(default)]
     pub auto_remove: bool,
-    /// The image's and the user's.
+    /// The file that got the ID.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub id_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The command and its arguments, the entry point's first.
+    pub fn args(&self) -> Vec<String> {
+        let words = [&self.process.entrypoint, &self.process.cmd].into_iter().flatten();
+        words.flatten().cloned().collect()
+    }
+}
+
+/// Standard streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+}
+
+/// The network that a container is made for, by docker's word for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The host's.
+    Host,
+    /// Only a loopback device of its own.
+    #[default]
+    None,
+}
+
+impl From<NetworkMode> for spec::Network {
+    fn from(mode: NetworkMode) -> Self {
+        match mode {
+            NetworkMode::Host => spec::Network::Host,
+            NetworkMode::None => spec::Network::None,
+        }
+    }
+}
+
+/// Something that a container sees besides its image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where its content comes from.
+    pub source: MountSource,
+    /// Where it is: an absolute path inside.
+    pub destination: PathBuf,
+    /// As the user gave them, separated by commas.
+    #[serde(default)]
+    pub options: String,
+    /// It cannot be changed through this mount.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Where the content of a mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountSource {
+    /// A file or folder of the host.
+    Bind(PathBuf),
+}
+
+impl From<&Mount> for spec::Mount {
+    fn from(mount: &Mount) -> Self {
+        let MountSource::Bind(path) = &mount.source;
+        spec::Mount {
+            source: spec::Source::Bind(path.clone()),
+            destination: mount.destination.clone(),
+            read_only: mount.read_only,
+        }
+    }
 }
 
 /// `settings.json`: what can be changed later.

@@ -1,25 +1,8 @@
 use super::*;
 
 fn config() -> Config {
-    Config {
-        version: 0,
-        id: String::new(),
-        created_ns: 0,
-        image: None,
-        image_name: "busybox".into(),
-        args: vec!["true".into()],
-        env: Vec::new(),
-        working_dir: String::new(),
-        user: String::new(),
-        hostname: String::new(),
-        network: Network::None,
-        mounts: Vec::new(),
-        read_only: false,
-        terminal: false,
-        open_stdin: false,
-        auto_remove: false,
-        labels: Default::default(),
-    }
+    let process = common::oci::Config { cmd: Some(vec!["true".into()]), ..Default::default() };
+    Config { image_name: "busybox".into(), process, ..Config::default() }
 }
 
 fn with_containers(test: impl FnOnce(&Containers, &Path)) {
@@ -138,5 +121,67 @@ fn nothing_is_made_by_looking() {
         assert!(ids(containers).is_empty());
         assert!(containers.find("x1").is_err());
         assert!(!path.exists());
+    });
+}
+
+#[test]
+fn records_keep_all_that_was_asked_for() {
+    with_containers(|containers, path| {
+        let strings = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let process = common::oci::Config {
+            entrypoint: Some(strings(&["sh", "-c"])),
+            cmd: Some(strings(&["echo $0", "x"])),
+            stop_signal: Some("SIGINT".into()),
+            ..Default::default()
+        };
+        let mount = Mount {
+            source: MountSource::Bind("/srv".into()),
+            destination: "/data".into(),
+            options: "ro,z".into(),
+            read_only: true,
+        };
+        let config = Config { process, mounts: vec![mount], network: NetworkMode::Host, ..config() };
+        let made = containers.create(config, "web").unwrap();
+        assert_eq!(made.config.args(), ["sh", "-c", "echo $0", "x"]);
+        assert_eq!(containers.find("web").unwrap().config, made.config);
+        let text = fs::read_to_string(path.join(made.id()).join("config.json")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // The words of others: docker's for the network, the image specification's for the process.
+        assert_eq!(value["network"], "host");
+        assert_eq!(value["process"]["Entrypoint"], serde_json::json!(["sh", "-c"]));
+        assert_eq!(value["process"]["StopSignal"], "SIGINT");
+        assert_eq!(value["mounts"][0]["source"], serde_json::json!({"bind": "/srv"}));
+    });
+}
+
+#[test]
+fn a_newer_or_damaged_record_is_refused_and_does_not_hide_the_others() {
+    with_containers(|containers, path| {
+        let new = containers.create(config(), "new").unwrap();
+        let broken = containers.create(config(), "broken").unwrap();
+        let other = containers.create(config(), "other").unwrap();
+        let file = path.join(new.id()).join("config.json");
+        fs::write(&file, r#"{"version": 2, "shape": "unknown"}"#).unwrap();
+        fs::write(path.join(broken.id()).join("state.json"), "{").unwrap();
+        let error = containers.find("new").unwrap_err();
+        assert!(matches!(error, ContainerError::Version { found: 2, .. }), "{error}");
+        assert!(error.to_string().contains("config.json has version 2"), "{error}");
+        assert!(containers.find("broken").is_err());
+        assert_eq!(ids(containers), [other.id()]);
+    });
+}
+
+#[test]
+fn a_path_that_cannot_be_written_down_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    with_containers(|containers, _| {
+        let mount = Mount {
+            source: MountSource::Bind(std::ffi::OsStr::from_bytes(b"/\xff").into()),
+            destination: "/data".into(),
+            options: String::new(),
+            read_only: false,
+        };
+        assert!(containers.create(Config { mounts: vec![mount], ..config() }, "").is_err());
+        assert!(ids(containers).is_empty());
     });
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use engine::containers::{Config, Containers, Status};
-use engine::{Attachment, ExitStatus, Network, RunError, WindowSize};
+use engine::{Attachment, ExitStatus, RunError, WindowSize};
 
 use crate::tests;
 use crate::world::{Test, World};
@@ -16,25 +16,9 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 fn config(args: &[&str]) -> Config {
-    Config {
-        version: 0,
-        id: String::new(),
-        created_ns: 0,
-        image: None,
-        image_name: "busybox".to_owned(),
-        args: args.iter().map(|word| (*word).to_owned()).collect(),
-        env: Vec::new(),
-        working_dir: String::new(),
-        user: String::new(),
-        hostname: String::new(),
-        network: Network::None,
-        mounts: Vec::new(),
-        read_only: false,
-        terminal: false,
-        open_stdin: false,
-        auto_remove: false,
-        labels: std::collections::BTreeMap::new(),
-    }
+    let words = args.iter().map(|word| (*word).to_owned()).collect();
+    let process = common::oci::Config { cmd: Some(words), ..Default::default() };
+    Config { image_name: "busybox".to_owned(), process, ..Config::default() }
 }
 
 /// Runs it and passes its output and PID on.

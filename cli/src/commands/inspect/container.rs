@@ -1,7 +1,8 @@
+use std::path::Path;
+
 use anyhow::Result;
 use common::store::Store;
-use engine::Source;
-use engine::containers::Container;
+use engine::containers::{Container, MountSource};
 use serde_json::{Value, json};
 
 use crate::commands::state::{Sizes, is_running, network_word, status_word, time};
@@ -11,7 +12,8 @@ pub(super) fn document(store: &Store, container: &Container, size: bool) -> Resu
     let (config, state) = (&container.config, &container.state);
     let instant = |at: Option<i64>| time(at).map_or("0001-01-01T00:00:00Z".to_owned(), |at| at.to_string());
     let running = is_running(container);
-    let (path, rest) = config.args.split_first().map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
+    let args = config.args();
+    let (path, rest) = args.split_first().map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
     let mut document = json!({
         "Id": container.id(),
         "Created": instant(Some(config.created_ns)),
@@ -63,17 +65,15 @@ fn host_config(container: &Container) -> Value {
     let binds: Vec<String> = config
         .mounts
         .iter()
-        .filter_map(|mount| match &mount.source {
-            Source::Bind(source) => {
-                let options = if mount.read_only { ":ro" } else { "" };
-                Some(format!("{}:{}{options}", source.display(), mount.destination.display()))
-            }
-            _ => None,
+        .map(|mount| {
+            let MountSource::Bind(source) = &mount.source;
+            let colon = if mount.options.is_empty() { "" } else { ":" };
+            format!("{}:{}{colon}{}", source.display(), mount.destination.display(), mount.options)
         })
         .collect();
     let mut document = json!({
         "Binds": if binds.is_empty() { Value::Null } else { json!(binds) },
-        "ContainerIDFile": "",
+        "ContainerIDFile": config.id_file.as_deref().unwrap_or(Path::new("")),
         "LogConfig": {"Type": "none", "Config": {}},
         "NetworkMode": network_word(container),
         "PortBindings": {},
@@ -133,15 +133,12 @@ fn without_limits() -> serde_json::Map<String, Value> {
 
 fn mounts(container: &Container) -> Value {
     let mounts = container.config.mounts.iter().map(|mount| {
-        let (kind, source) = match &mount.source {
-            Source::Bind(path) => ("bind", path.display().to_string()),
-            _ => ("tmpfs", String::new()),
-        };
+        let MountSource::Bind(source) = &mount.source;
         json!({
-            "Type": kind,
+            "Type": "bind",
             "Source": source,
             "Destination": mount.destination,
-            "Mode": if mount.read_only { "ro" } else { "" },
+            "Mode": mount.options,
             "RW": !mount.read_only,
             "Propagation": "rprivate",
         })
@@ -149,27 +146,40 @@ fn mounts(container: &Container) -> Value {
     mounts.collect()
 }
 
+/// What runs in it, by docker's names, in docker's order.
 fn own_config(container: &Container) -> Value {
     let config = &container.config;
-    json!({
+    let process = &config.process;
+    let mut document = json!({
         "Hostname": config.hostname,
         "Domainname": "",
-        "User": config.user,
-        "AttachStdin": config.open_stdin,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "User": process.user,
+        "AttachStdin": config.attached.stdin,
+        "AttachStdout": config.attached.stdout,
+        "AttachStderr": config.attached.stderr,
         "Tty": config.terminal,
         "OpenStdin": config.open_stdin,
-        "StdinOnce": config.open_stdin,
-        "Env": if config.env.is_empty() { Value::Null } else { json!(config.env) },
-        "Cmd": config.args,
+        "StdinOnce": config.open_stdin && config.attached.stdin,
+        "Env": if process.env.is_empty() { Value::Null } else { json!(process.env) },
+        "Cmd": process.cmd,
         "Image": config.image_name,
-        "Volumes": null,
-        "WorkingDir": config.working_dir,
-        "Entrypoint": null,
+        "Volumes": if process.volumes.is_empty() { Value::Null } else { json!(process.volumes) },
+        "WorkingDir": process.working_dir,
+        "Entrypoint": process.entrypoint,
         "OnBuild": null,
-        "Labels": config.labels,
-    })
+        "Labels": process.labels,
+    });
+    // Only there when they say something.
+    let mut optional = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            document[name] = value;
+        }
+    };
+    optional("ExposedPorts", (!process.exposed_ports.is_empty()).then(|| json!(process.exposed_ports)));
+    optional("Healthcheck", process.healthcheck.as_ref().map(|check| json!(check)));
+    optional("StopSignal", process.stop_signal.as_ref().map(|signal| json!(signal)));
+    optional("StopTimeout", process.stop_timeout.map(|seconds| json!(seconds)));
+    document
 }
 
 /// Without a bridge there are no addresses; the fields are there for templates that ask for them.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use engine::{Mount, Source};
+use engine::containers::{Mount, MountSource};
 
 use crate::report::verbatim;
 
@@ -60,21 +60,25 @@ fn bind(volume: &str) -> Result<Mount> {
         return Err(verbatim(format!("gantry: invalid volume specification: '{volume}': {config}: {wrong}")));
     }
     let source = host_folder(source)?;
-    Ok(Mount { source: Source::Bind(source), destination: PathBuf::from(destination), read_only })
+    Ok(Mount {
+        source: MountSource::Bind(source),
+        destination: PathBuf::from(destination),
+        options: options.to_owned(),
+        read_only,
+    })
 }
 
 /// A path of the host; a folder that is not there is made, as docker does.
 fn host_folder(source: &str) -> Result<PathBuf> {
-    if source.starts_with("./") || source.starts_with("../") || source == "." || source == ".." {
-        return std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"));
-    }
-    let path = PathBuf::from(source);
-    if !path.is_absolute() {
+    let is_relative =
+        source.starts_with("./") || source.starts_with("../") || source == "." || source == "..";
+    if !is_relative && !source.starts_with('/') {
         check_name(source)?;
         return Err(verbatim(format!(
             "gantry: named volumes ('{source}') are not supported yet; use an absolute path"
         )));
     }
+    let path = std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"))?;
     if !path.exists() {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }

@@ -27,6 +27,8 @@ macro_rules! world {
     };
 }
 
+mod records;
+
 #[test]
 fn a_command_runs_and_its_exit_code_is_ours() {
     let world = world!();

@@ -1,0 +1,74 @@
+//! What `inspect` and `ps` say about a container afterwards.
+
+use tests::skip;
+
+use super::world;
+
+#[test]
+fn inspect_tells_the_entry_point_from_the_command() {
+    let world = world!();
+    let dockerfile = "FROM busybox\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"exit 4\", \"zero\"]\nEXPOSE 80 81/udp\nVOLUME /data\n\
+                      STOPSIGNAL SIGINT\nHEALTHCHECK --retries=2 CMD true\nLABEL from=image\nWORKDIR /tmp\nUSER app\n\
+                      ONBUILD RUN true\nSHELL [\"sh\"]\n";
+    world.write("context/Dockerfile", dockerfile);
+    world.gantry(["build", "-q", "-t", "ep", "context"]).ok();
+    let run = |name: &str, args: &[&str]| {
+        world.gantry(["run", "--network", "none", "--name", name].iter().chain(args)).code
+    };
+    let inspect =
+        |name: &str, format: &str| world.gantry(["inspect", "-f", format, name]).ok().text().to_owned();
+    let words = "{{json .Path}} {{json .Args}} {{json .Config.Entrypoint}} {{json .Config.Cmd}}";
+
+    assert_eq!(run("plain", &["ep"]), 4);
+    assert_eq!(inspect("plain", words), r#""sh" ["-c","exit 4","zero"] ["sh","-c"] ["exit 4","zero"]"#);
+    assert_eq!(run("args", &["ep", "exit 5"]), 5);
+    assert_eq!(inspect("args", words), r#""sh" ["-c","exit 5"] ["sh","-c"] ["exit 5"]"#);
+    assert_eq!(run("other", &["--entrypoint", "true", "ep"]), 0);
+    assert_eq!(inspect("other", words), r#""true" [] ["true"] null"#);
+    assert_eq!(run("none", &["--entrypoint", "", "ep", "true", "x"]), 0);
+    assert_eq!(inspect("none", words), r#""true" ["x"] null ["true","x"]"#);
+
+    let format = "{{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{.Config.StopSignal}} \
+                  {{json .Config.Healthcheck}} {{.Config.WorkingDir}} {{.Config.User}} {{json .Config.OnBuild}} {{.Config.Image}}";
+    assert_eq!(
+        inspect("plain", format),
+        r#"{"80/tcp":{},"81/udp":{}} {"/data":{}} SIGINT {"Test":["CMD-SHELL","true"],"Retries":2} /tmp app null ep"#
+    );
+    world.close();
+}
+
+#[test]
+fn inspect_shows_what_was_asked_for_as_it_was_typed() {
+    let world = world!();
+    let folder = world.path().join("shared").display().to_string();
+    let bind = format!("{folder}:/m:ro,z");
+    let args =
+        ["run", "-i", "-l", "a=b", "--cidfile", "cid", "-v", &bind, "--network", "none", "--name", "one"];
+    world.gantry(args.iter().chain(&["busybox", "true"])).ok();
+    let id = std::fs::read_to_string(world.path().join("cid")).expect("written");
+    let inspect = |format: &str| world.gantry(["inspect", "-f", format, &id]).ok().text().to_owned();
+    assert_eq!(inspect("{{json .HostConfig.Binds}}"), format!("[\"{bind}\"]"));
+    assert_eq!(
+        inspect("{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.Mode}} {{.RW}}{{end}}"),
+        format!("bind {folder} /m ro,z false")
+    );
+    assert_eq!(
+        inspect(
+            "{{.HostConfig.NetworkMode}} {{.HostConfig.AutoRemove}} {{.HostConfig.ContainerIDFile}} {{.Config.Labels}}"
+        ),
+        "none false cid map[a:b]"
+    );
+    let streams = "{{.Config.AttachStdin}} {{.Config.AttachStdout}} {{.Config.OpenStdin}} {{.Config.StdinOnce}} {{.Config.Tty}}";
+    assert_eq!(inspect(streams), "true true true true false");
+    world.gantry(["run", "-a", "stderr", "--network", "none", "--name", "two", "busybox", "true"]).ok();
+    let two = world.gantry(["inspect", "-f", streams, "two"]).ok();
+    assert_eq!(two.text(), "false false false false false");
+    assert_eq!(
+        world
+            .gantry(["ps", "-a", "--no-trunc", "--filter", "name=one", "--format", "{{.Mounts}}"])
+            .ok()
+            .text(),
+        folder
+    );
+    world.close();
+}
