@@ -61,20 +61,16 @@ enum Way {
     Moved,
 }
 
-/// Makes the group `id`. `None`, and a line in the log, where groups do not exist, cannot be made, or cannot restrict
-/// devices.
+/// Makes the group `id`. `None` where groups do not exist, cannot be made, or cannot restrict devices.
 pub(crate) fn make_group(id: &str) -> Option<Group> {
-    let group = std::fs::read_to_string("/proc/self/mountinfo").and_then(|table| match find(&table) {
-        Some(hierarchy) => hierarchy.make_group(id).map(Some),
-        None => Ok(None),
-    });
-    match group {
-        Ok(group) => group,
-        Err(error) => {
-            tracing::debug!(%error, "no control group for the container");
-            None
-        }
-    }
+    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    find(&table)?.make_group(id).ok()
+}
+
+/// Whether this machine lets us restrict which devices a container opens. Where it does not, containers go without
+/// CAP_MKNOD.
+pub fn can_restrict_devices() -> bool {
+    make_group(&format!("probe-{}", std::process::id())).map(Group::remove_unused).is_some()
 }
 
 /// A mounted hierarchy of groups that can restrict devices.
@@ -121,7 +117,7 @@ impl Hierarchy {
         match restricted {
             Ok(()) => Ok(group),
             Err(error) => {
-                group.remove();
+                group.remove_unused();
                 Err(error)
             }
         }
@@ -152,6 +148,11 @@ impl Group {
         {
             tracing::debug!(group = self.name, %error, "cannot leave the control group");
         }
+        self.remove_unused();
+    }
+
+    /// Removes the group, in which nobody ever was.
+    fn remove_unused(self) {
         if let Err(errno) = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR) {
             tracing::debug!(group = self.name, %errno, "control group stays");
         }

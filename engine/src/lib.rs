@@ -31,6 +31,7 @@ mod step;
 mod sys;
 mod terminal;
 
+pub use cgroups::can_restrict_devices;
 pub use command::{Command, NoCommand, command};
 pub use error::{Failure, RunError, Step};
 pub use etc::mounts as etc_mounts;

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use common::platform::Platform;
 use engine::containers::Containers;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::state::is_running;
 use crate::context::Context;
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let name = uname.nodename().to_string_lossy().into_owned();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = memory_bytes();
+    let warnings = warnings();
     if let Some(format) = &args.format {
         let value = json!({
             "ID": "",
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             "ServerVersion": env!("CARGO_PKG_VERSION"),
             "DefaultRuntime": "gantry",
             "SecurityOptions": ["name=seccomp,profile=default"],
+            "Warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) },
         });
         output::document(&value, format)?;
         return Ok(ExitCode::SUCCESS);
@@ -75,7 +77,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     for server in servers {
         output::line(format!("Serving: {} (pid {})", server.address, server.pid));
     }
+    warnings.iter().for_each(output::note);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What containers have to do without on this machine. Only root runs any.
+fn warnings() -> Vec<&'static str> {
+    let restricts = !rustix::process::geteuid().is_root() || engine::can_restrict_devices();
+    let no_devices = "WARNING: no control group restricts devices: containers go without CAP_MKNOD";
+    (!restricts).then_some(no_devices).into_iter().collect()
 }
 
 /// `2` where all controllers are in the one hierarchy.

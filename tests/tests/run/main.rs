@@ -27,6 +27,7 @@ macro_rules! world {
     };
 }
 
+mod machine;
 mod records;
 
 #[test]
