@@ -14,8 +14,11 @@ use rustix::termios::Winsize;
 use crate::tests;
 use crate::world::{Test, World, run};
 
-pub(crate) const TESTS: &[Test] =
-    tests![a_terminal_has_its_size_and_turns_lines, keys_arrive_raw_and_the_users_terminal_comes_back,];
+pub(crate) const TESTS: &[Test] = tests![
+    a_terminal_has_its_size_and_turns_lines,
+    keys_arrive_raw_and_the_users_terminal_comes_back,
+    the_size_follows_the_users_terminal,
+];
 
 fn a_terminal_has_its_size_and_turns_lines(world: &World) {
     let script = "tty; stty size; echo $TERM; echo err >&2; ls /dev/console; echo x > /dev/console; exit 4";
@@ -69,6 +72,38 @@ fn keys_arrive_raw_and_the_users_terminal_comes_back(world: &World) {
     assert_eq!(output.into_inner().unwrap(), "ready\r\nhello\r\ngot hello\r\n40 120\r\n");
     let after = rustix::termios::tcgetattr(&user).unwrap();
     assert_eq!(after.local_modes, before.local_modes);
+}
+
+fn the_size_follows_the_users_terminal(world: &World) {
+    let (keyboard, user) = user_terminal();
+    let script = "trap 'stty size; exit 3' WINCH; echo ready; while :; do sleep 0.01; done";
+    let mut spec = world.spec("a", &["sh", "-c", script]);
+    spec.terminal = Some(WindowSize { rows: 1, columns: 1 });
+    let mut output = String::new();
+    let mut resized = false;
+    let status = engine::run(
+        &spec,
+        Attachment {
+            stdin: None,
+            output: &mut |_, bytes| {
+                output.push_str(std::str::from_utf8(bytes).unwrap());
+                if output.contains("ready") && !resized {
+                    let size = Winsize { ws_row: 50, ws_col: 150, ws_xpixel: 0, ws_ypixel: 0 };
+                    rustix::termios::tcsetwinsize(&keyboard, size).unwrap();
+                    // As the kernel tells those in the foreground of that terminal.
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::WINCH)
+                        .unwrap();
+                    resized = true;
+                }
+                Ok(())
+            },
+            terminal: Some(user),
+            forward_signals: true,
+            cancel: None,
+            started: &mut |_| {},
+        },
+    );
+    assert_eq!((status.unwrap().code, output.as_str()), (3, "ready\r\n50 150\r\n"));
 }
 
 /// A pseudo terminal of 40 lines: the side of the keyboard and the user's.

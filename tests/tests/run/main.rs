@@ -29,6 +29,7 @@ macro_rules! world {
 
 mod machine;
 mod records;
+mod streams;
 
 #[test]
 fn a_command_runs_and_its_exit_code_is_ours() {
