@@ -238,10 +238,6 @@ fn printable(line: &[u8]) -> String {
 }
 
 fn clipped(line: &str) -> String {
-    let width = usize::from(console_width().saturating_sub(10));
+    let width = super::console_width().saturating_sub(10);
     line.chars().filter(|c| !c.is_control()).take(width).collect()
-}
-
-fn console_width() -> u16 {
-    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| size.ws_col.max(20))
 }

@@ -12,7 +12,7 @@ impl Counter {
     pub(crate) fn new(what: &'static str, shown: bool) -> Self {
         let bar = if shown { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let style =
-            ProgressStyle::with_template("{msg} {bar:40} {decimal_bytes}/{decimal_total_bytes} {eta}");
+            ProgressStyle::with_template("{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {eta}");
         bar.set_style(style.expect("the template is well formed").progress_chars("=> "));
         bar.set_message(what);
         Counter { bar }

@@ -1,10 +1,11 @@
 //! Progress of pull and push, a line a layer, in docker's words.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use common::digest::Digest;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output;
 
@@ -64,7 +65,7 @@ impl Transfers {
     pub(crate) fn bytes(&self, digest: &Digest, status: &str, done: u64, total: u64) {
         self.with(digest, |line| match &line.bar {
             Some(bar) => {
-                bar.set_style(style("{prefix}: {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                bar.set_style(style(&with_bar(super::console_width())));
                 bar.set_message(status.to_owned());
                 bar.set_length(total);
                 bar.set_position(done);
@@ -99,6 +100,44 @@ impl Transfers {
     }
 }
 
+/// The template of a transfer on a terminal so wide: without a bar where a line would not hold one.
+fn with_bar(width: usize) -> String {
+    // `0123456789ab: Downloading [] 123.4MB/123.4MB`
+    match width.saturating_sub(46).min(50) {
+        0..8 => "{prefix}: {msg} {done}/{whole}".to_owned(),
+        bar => format!("{{prefix}}: {{msg}} [{{bar:{bar}}}] {{done}}/{{whole}}"),
+    }
+}
+
+/// A style whose `{done}` and `{whole}` are bytes as docker writes them.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is well formed").progress_chars("=> ")
+    // It cannot be said to anybody that a line of progress did not fit into memory.
+    let size = |bytes: u64, out: &mut dyn Write| {
+        let _ = out.write_str(&output::size(bytes));
+    };
+    ProgressStyle::with_template(template)
+        .expect("the template is well formed")
+        .progress_chars("=> ")
+        .with_key("done", move |state: &ProgressState, out: &mut dyn Write| size(state.pos(), out))
+        .with_key("whole", move |state: &ProgressState, out: &mut dyn Write| {
+            size(state.len().unwrap_or_default(), out);
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_on_every_terminal() {
+        for (width, bar) in [(40, None), (53, None), (54, Some(8)), (80, Some(34)), (200, Some(50))] {
+            let expected = bar.map(|bar| format!("[{{bar:{bar}}}]"));
+            let template = with_bar(width);
+            assert_eq!(
+                template.split(' ').find(|word| word.starts_with('[')),
+                expected.as_deref(),
+                "{width}"
+            );
+        }
+    }
 }
