@@ -218,7 +218,10 @@ fn a_wrong_password_is_refused_in_dockers_words() {
     let refused = world.gantry(["login", "-u", "alice", "-p", "wrong", &server.address]).fails(1);
     let text = format!("Error: Get \"http://{}/v2/\": unauthorized: ", server.address);
     assert!(refused.stderr.contains(&text) && !refused.stderr.contains("hint"), "{}", refused.stderr);
+    world.gantry(["login", &server.address]).fails(1).says("Cannot perform an interactive login");
     world.gantry(["login", "-u", "alice", "-p", "wonderland", &server.address]).ok();
+    let again = world.gantry(["login", &server.address]).ok();
+    assert_eq!(again.text(), "Authenticating with existing credentials...\nLogin Succeeded");
     server.stop();
     registry.close();
     world.close();

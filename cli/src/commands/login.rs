@@ -34,6 +34,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Err(verbatim("conflicting options: cannot specify both --password and --password-stdin"));
     }
     let server = args.server.as_deref().map_or(DEFAULT_HOST, bare_host).to_owned();
+    let asked_for_nothing = args.username.is_none() && args.password.is_none() && !args.password_stdin;
+    if asked_for_nothing && let Some(known) = docker_config::find(&context.docker_config_file(), &server)? {
+        output::line("Authenticating with existing credentials...");
+        match log_in(context, &server, known) {
+            Ok(()) => return Ok(ExitCode::SUCCESS),
+            Err(error) => output::note(format!("Login did not succeed, error: {error}")),
+        }
+    }
     let username = match &args.username {
         Some(name) => name.clone(),
         None if args.password_stdin => return Err(verbatim("Must provide --username with --password-stdin")),
@@ -62,16 +70,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if password.is_empty() {
         return Err(verbatim("password is empty"));
     }
+    log_in(context, &server, Credentials::Password { username, password })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has the registry verify credentials, and keeps them.
+fn log_in(context: &Context, server: &str, given: Credentials) -> Result<()> {
     let client = context.client()?;
-    let given = Credentials::Password { username, password };
-    let runtime = runtime()?;
-    let kept = runtime.block_on(client.login(&server, given)).map_err(refused)?;
+    let kept = runtime()?.block_on(client.login(server, given)).map_err(refused)?;
     let file = context.docker_config_file();
-    if docker_config::store(&file, &server, &kept)? == Kept::File {
+    if docker_config::store(&file, server, &kept)? == Kept::File {
         output::note(format!("WARNING! Your credentials are stored unencrypted in '{}'.", file.display()));
     }
     output::line("Login Succeeded");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// docker's words for a password that the registry does not take: the usual hint, to log in, is of no use here.
