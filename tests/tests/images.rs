@@ -169,6 +169,12 @@ fn wrong_command_lines_get_dockers_words_and_codes() {
     world.gantry(["images", "--no-such-flag"]).fails(125).says("unknown flag: --no-such-flag");
     world.gantry(["nosuchcommand"]).fails(1).says("nosuchcommand");
     world.gantry(["inspect", "nosuch"]).fails(1).says("No such object: nosuch");
+    world.gantry(["inspect", "--type", "foo", "x"]).fails(1).says(r#""foo" is not a valid value for --type"#);
+    let push = world.gantry(["push", "nosuch"]).fails(1);
+    assert!(push.stdout.starts_with("Using default tag: latest\nThe push refers to repository "), "{push:?}");
+    let logout = world.gantry(["logout"]).ok();
+    assert_eq!(logout.text(), "Removing login credentials for https://index.docker.io/v1/");
+    assert_eq!(logout.stderr, "");
     world.gantry(["tag", "nosuch", "x"]).fails(1).says("No such image: nosuch:latest");
     world.gantry(["tag", "nosuch", "Upper:x"]).fails(1).says("not a valid repository/tag");
     let help = world.gantry(["image"]).ok();

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     format: Option<String>,
     /// Only things of this kind: `image` or `container`
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
+    #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// Show the sizes of containers
     #[arg(short, long)]
@@ -69,6 +69,9 @@ impl From<ContainerArgs> for Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    if let Some(kind) = args.kind.as_deref().filter(|kind| !["image", "container"].contains(kind)) {
+        return Err(verbatim(format!("\"{kind}\" is not a valid value for --type")));
+    }
     let store = context.store()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {

@@ -17,9 +17,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let server = args.server.as_deref().map_or(DEFAULT_HOST, bare_host);
-    output::line(format!("Removing login credentials for {server}"));
-    if !docker_config::erase(&context.docker_config_file(), server)? {
-        output::note(format!("Not logged in to {server}"));
-    }
+    // docker knows its own registry by the address of an older protocol.
+    let shown = if server == DEFAULT_HOST { "https://index.docker.io/v1/" } else { server };
+    output::line(format!("Removing login credentials for {shown}"));
+    docker_config::erase(&context.docker_config_file(), server)?;
     Ok(ExitCode::SUCCESS)
 }

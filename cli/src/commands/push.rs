@@ -47,6 +47,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     } else {
         vec![args.name.parse().map_err(|error| verbatim(format!("{error}")))?]
     };
+    if !args.all_tags && !args.quiet && args.name.parse::<Repository>().is_ok() {
+        output::line("Using default tag: latest");
+    }
     let interrupted = interrupt::exit_on_signal()?;
     let client = context.client()?;
     let runtime = runtime()?;
