@@ -181,3 +181,42 @@ fn wrong_command_lines_get_dockers_words_and_codes() {
     assert!(help.stdout.contains("Manage images"), "{help:?}");
     world.close();
 }
+
+#[test]
+fn an_image_for_another_machine_has_a_name_for_all_that_do_not_run_it() {
+    let Some(root) = busybox_root() else { skip!("busybox is not installed") };
+    let world = World::new();
+    let root = root.to_str().expect("the cache has a plain path");
+    world.gantry(["import", "--platform", "linux/s390x", root, "foreign"]).ok();
+    assert_eq!(world.gantry(["inspect", "-f", "{{.Architecture}}", "foreign"]).ok().text(), "s390x");
+    assert_eq!(world.gantry(["history", "-q", "foreign"]).ok().text().lines().count(), 1);
+    world.gantry(["tag", "foreign", "other:1"]).ok();
+    let archive = world.path().join("foreign.tar");
+    world.gantry(["save", "-o", archive.to_str().unwrap(), "foreign"]).ok();
+    world.gantry(["run", "--rm", "--pull", "never", "foreign"]).fails(125).says("it has linux/s390x");
+    assert_eq!(world.gantry(["rmi", "foreign"]).ok().text(), "Untagged: foreign:latest");
+    world.gantry(["rmi", "other:1"]).ok();
+    world.gantry(["load", "-q", "-i", archive.to_str().unwrap()]).ok();
+    assert_eq!(world.gantry(["inspect", "-f", "{{.Os}}", "foreign:latest"]).ok().text(), "linux");
+    world.close();
+}
+
+#[test]
+fn a_root_whose_hard_links_lead_nowhere_is_refused_with_a_hint() {
+    let world = World::new();
+    world.write("root/file", "text");
+    std::fs::hard_link(world.path().join("root/file"), world.path().join("root/link")).unwrap();
+    let tar = |args: &[&str]| {
+        let run = std::process::Command::new("tar").args(args).current_dir(world.path()).status();
+        run.is_ok_and(|status| status.success())
+    };
+    if !tar(&["-cf", "root.tar", "-C", "root", "file", "link"])
+        || !tar(&["--delete", "-f", "root.tar", "file"])
+    {
+        skip!("GNU tar is not installed");
+    }
+    let refused = world.gantry(["import", world.path().join("root.tar").to_str().unwrap(), "a"]).fails(1);
+    refused.says("hardlink `link` leads to `file`, which does not exist").says("hint: a tar that was cut");
+    assert_eq!(world.gantry(["images", "-aq"]).ok().text(), "");
+    world.close();
+}
