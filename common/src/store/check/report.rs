@@ -79,8 +79,8 @@ pub enum Fault {
     },
     /// The tar of a layer is not what it was.
     #[error(
-        "tar of layer {diff_id} is damaged: its bytes have the digest {actual}; load, pull or build an image with this \
-         layer again"
+        "tar of layer {diff_id} is damaged: its bytes have the digest {actual}; load or pull an image with this layer \
+         again, or build it with `--no-cache`"
     )]
     Tar {
         /// The layer.

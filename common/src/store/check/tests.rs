@@ -184,8 +184,8 @@ fn every_kind_of_damage_is_named() {
             "record at ROOT/repos/served/a/b/_tags/t is damaged: digest has no `:` between algorithm and hex digits"
                 .to_owned(),
             format!(
-                "tar of layer DIFF is damaged: its bytes have the digest {}; load, pull or build an image with this layer \
-                 again",
+                "tar of layer DIFF is damaged: its bytes have the digest {}; load or pull an image with this layer again, \
+                 or build it with `--no-cache`",
                 Digest::sha256(b"another tar")
             ),
         ]
