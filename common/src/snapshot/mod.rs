@@ -226,7 +226,8 @@ impl Snapshots {
         let store = open_folder(self.store.root())?;
         rustix::fs::syncfs(&store).map_err(StoreError::errno("sync", self.store.root()))?;
         let scratch = self.store.scratch()?;
-        places.iter().try_for_each(|place| place.mark_durable(&scratch))
+        let mut young = places.iter().filter(|place| !place.is_durable());
+        young.try_for_each(|place| place.mark_durable(&scratch))
     }
 }
 
@@ -301,15 +302,18 @@ impl Place {
             .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|at| at.elapsed().ok());
-        age.is_some_and(|age| age >= WORTH_SYNCING)
-            && fs::read_to_string(&made).is_ok_and(|text| text != DURABLE)
+        age.is_some_and(|age| age >= WORTH_SYNCING) && !self.is_durable()
     }
 
+    fn is_durable(&self) -> bool {
+        fs::read_to_string(self.made()).is_ok_and(|text| text == DURABLE)
+    }
+
+    /// Says that the tree is on the disk. The mark itself need not be: one that a power cut empties is not believed.
     fn mark_durable(&self, scratch: &Scratch) -> Result<(), SnapshotError> {
         let (new, made) = (scratch.path().join("made"), self.made());
         let write = || {
             fs::write(&new, DURABLE)?;
-            fs::File::open(&new)?.sync_all()?;
             fs::rename(&new, &made)
         };
         write().map_err(StoreError::io("write", &made))?;

@@ -489,6 +489,15 @@ fn a_tree_of_another_boot_is_not_believed_and_a_durable_one_is() {
     snapshots.ensure(&diff_ids).unwrap();
     assert_eq!(fs::read_to_string(place.made()).unwrap(), DURABLE);
     assert!(place.is_made().unwrap());
+
+    // A tree above gets the mark in its turn, and this one is left alone.
+    let inode = fs::metadata(place.made()).unwrap().ino();
+    let stack = [diff_ids[0].clone(), world.layer(&["b=2"])];
+    let above = Place::of(&snapshots.ensure(&stack).unwrap().lowers[0]).unwrap();
+    fs::File::options().write(true).open(above.made()).unwrap().set_modified(long_ago).unwrap();
+    snapshots.ensure(&stack).unwrap();
+    assert_eq!(fs::read_to_string(above.made()).unwrap(), DURABLE);
+    assert_eq!(fs::metadata(place.made()).unwrap().ino(), inode);
 }
 
 #[test]
