@@ -1,8 +1,8 @@
 //! `cargo xtask check`: all that a review needs.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{shell, tests};
+use crate::{shell, tests, tools};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -21,13 +21,7 @@ fn cargo(args: &[&str]) -> Result<()> {
 
 /// Bans, licences and sources from `deny.toml`; advisories where their database can be reached.
 fn dependencies() -> Result<()> {
-    let tools = shell::target_dir().join("tools");
-    let deny = tools.join("bin/cargo-deny");
-    if !deny.is_file() {
-        let root = tools.to_str().context("the target folder's name is not UTF-8")?;
-        // For this host's default target: a tool need not be static.
-        cargo(&["install", "--quiet", "--locked", "--root", root, "--version", CARGO_DENY, "cargo-deny"])?;
-    }
+    let deny = tools::ensure("cargo-deny", CARGO_DENY)?;
     eprintln!("check: cargo deny check bans licenses sources");
     shell::run(&mut shell::command(
         &deny,

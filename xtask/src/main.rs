@@ -5,10 +5,12 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod gantry;
 mod packages;
 mod shell;
 mod tests;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,7 @@ Usage: cargo xtask <CHORE>
   test      set up, then run every test: unit, corpora and end to end with the real clients
   check     what a review needs: format, lints, crate edges, dependencies (bans, licences, sources), tests
   bench     measure against the rivals, side by side   [cached-rebuild | blob-pull | run]
+  fuzz      feed the parsers of foreign bytes with what they do not expect   [--seconds N] [TARGET…]
 
 Packages are installed only as root on a Debian family; elsewhere the missing ones are listed and the chore goes on
 with what it can do.";
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         ["test", ref rest @ ..] => tests::run(rest),
         ["check"] => check::run(),
         ["bench", ref rows @ ..] => bench::run(rows),
+        ["fuzz", ref rest @ ..] => fuzz::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -79,6 +79,9 @@ pub const BENCH: &[Package] = &[
     package("curl", "curl"),
 ];
 
+/// For `fuzz`: libFuzzer is built from its source.
+pub const FUZZ: &[Package] = &[package("cc", "gcc"), package("c++", "g++")];
+
 /// Installs what is missing, when this is root on a Debian family; else says what is missing. Returns normally in both
 /// cases: what cannot go on without a program says so itself.
 pub fn ensure(wanted: &[Package]) -> Result<()> {
