@@ -336,24 +336,32 @@ impl<'a> Planner<'a> {
             Open,
             Done,
         }
-        fn visit(planner: &Planner<'_>, marks: &mut [Mark], number: usize) -> Result<(), BuildError> {
-            match marks[number] {
-                Mark::Done => return Ok(()),
-                Mark::Open => {
-                    let state = &planner.states[number];
-                    let circular = Cause::Circular(state.label.clone());
-                    return Err(planner.error(state.span, &state.label, circular));
-                }
-                Mark::New => marks[number] = Mark::Open,
-            }
-            for next in planner.states[number].dependencies() {
-                visit(planner, marks, next)?;
-            }
-            marks[number] = Mark::Done;
-            Ok(())
-        }
         let mut marks = vec![Mark::New; self.states.len()];
-        (0..self.states.len()).try_for_each(|number| visit(self, &mut marks, number))
+        // A stack of our own: a file may hold a chain of more stages than the thread's has room for.
+        let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
+        for root in 0..self.states.len() {
+            let mut next = Some(root);
+            loop {
+                match next.map(|number| (number, marks[number])) {
+                    Some((_, Mark::Done)) => {}
+                    Some((number, Mark::Open)) => {
+                        let state = &self.states[number];
+                        let circular = Cause::Circular(state.label.clone());
+                        return Err(self.error(state.span, &state.label, circular));
+                    }
+                    Some((number, Mark::New)) => {
+                        marks[number] = Mark::Open;
+                        open.push((number, self.states[number].dependencies().collect()));
+                    }
+                    None => {
+                        let Some((number, _)) = open.pop() else { break };
+                        marks[number] = Mark::Done;
+                    }
+                }
+                next = open.last_mut().and_then(|(_, dependencies)| dependencies.pop());
+            }
+        }
+        Ok(())
     }
 
     fn reachable(&self, target: usize) -> BTreeSet<usize> {

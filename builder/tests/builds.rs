@@ -254,6 +254,13 @@ fn a_file_with_the_name_of_a_whiteout_is_refused_and_removes_nothing() {
 }
 
 #[test]
+fn a_chain_of_very_many_stages_is_followed_without_a_deep_stack() {
+    let stages: String = (1..60_000).map(|next| format!("FROM scratch\nCOPY --from={next} a /\n")).collect();
+    let error = World::new().error(&format!("{stages}FROM nothing-here"));
+    assert!(error.contains("cannot"), "{error}");
+}
+
+#[test]
 fn owners_names_and_links_of_the_root_below_count() {
     let world = World::new();
     world.file("etc/passwd", "lp:x:4:7::/:\n");
