@@ -19,12 +19,13 @@ fn build_cases_of_the_corpora_give_what_buildkit_gave() {
     if !is_root() {
         skip!("RUN needs root so far");
     }
+    let Some(corpora) = corpora() else { return };
     let world = World::new();
-    let bases = match load_bases(&world) {
+    let bases = match load_bases(&world, &corpora) {
         Ok(bases) => bases,
         Err(reason) => skip!("the base images cannot be made here: {reason}"),
     };
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(corpora().join("build-cases"))
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(corpora.join("build-cases"))
         .expect("the corpora have build cases")
         .map(|entry| entry.expect("readable folder").path())
         .filter(|case| case.join("expected.json").is_file())
@@ -35,7 +36,7 @@ fn build_cases_of_the_corpora_give_what_buildkit_gave() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = check_build(&world, &bases, case);
+                    let result = check_build(&world, &corpora, &bases, case);
                     results.lock().expect("no thread panicked").push((name(case), result));
                 }
             });
@@ -73,9 +74,9 @@ fn name(case: &Path) -> String {
 }
 
 /// Makes the base images once, beside the build since they are expensive, and loads them.
-fn load_bases(world: &World) -> Result<PathBuf, String> {
+fn load_bases(world: &World, corpora: &Path) -> Result<PathBuf, String> {
     let bases = gantry_binary().parent().expect("a program is in a folder").join("build-case-bases");
-    let script = corpora().join("bases.sh").display().to_string();
+    let script = corpora.join("bases.sh").display().to_string();
     let made = run_client(world, &script, &[&bases.display().to_string()]);
     if made.code != 0 {
         return Err(made.stderr);
@@ -88,7 +89,7 @@ fn load_bases(world: &World) -> Result<PathBuf, String> {
 }
 
 /// Builds one case and compares; the first difference if it is not as expected.
-fn check_build(world: &World, bases: &Path, case: &Path) -> Result<(), String> {
+fn check_build(world: &World, corpora: &Path, bases: &Path, case: &Path) -> Result<(), String> {
     let read = |file: &str| -> Value {
         let bytes = std::fs::read(case.join(file)).expect("a case has its files");
         serde_json::from_slice(&bytes).expect("the files of a case are JSON")
@@ -97,7 +98,7 @@ fn check_build(world: &World, bases: &Path, case: &Path) -> Result<(), String> {
     let work = world.path().join("work").join(name(case));
     std::fs::create_dir_all(&work).expect("a folder");
     let (context, image) = (work.join("context"), work.join("image.tar"));
-    python("prepare.py", &[case, &context])?;
+    python(&corpora.join("prepare.py"), &[case, &context])?;
     let mut args = vec!["build".to_owned(), "-t".to_owned(), format!("case-{}:latest", name(case))];
     args.extend([
         "-f".to_owned(),
@@ -117,7 +118,7 @@ fn check_build(world: &World, bases: &Path, case: &Path) -> Result<(), String> {
     let outcome = match (built.code, expected["result"] == "ok") {
         (0, true) => {
             let expected = case.join("expected.json");
-            python("compare.py", &[&image, &expected, Path::new("--bases"), bases])
+            python(&corpora.join("compare.py"), &[&image, &expected, Path::new("--bases"), bases])
         }
         (0, false) => Err(format!("was built, but should fail: {}", expected["error"])),
         (_, true) => Err(built
@@ -132,13 +133,9 @@ fn check_build(world: &World, bases: &Path, case: &Path) -> Result<(), String> {
 }
 
 /// Runs a program of the corpora.
-fn python(script: &str, args: &[&Path]) -> Result<(), String> {
-    let output = Command::new("python3")
-        .arg("-B")
-        .arg(corpora().join(script))
-        .args(args)
-        .output()
-        .expect("python3 is installed");
+fn python(script: &Path, args: &[&Path]) -> Result<(), String> {
+    let output =
+        Command::new("python3").arg("-B").arg(script).args(args).output().expect("python3 is installed");
     if output.status.success() {
         return Ok(());
     }

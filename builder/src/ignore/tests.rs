@@ -27,14 +27,15 @@ struct MatchRow {
     error: bool,
 }
 
-fn corpus() -> Corpus {
-    let text = std::fs::read(corpora::path("dockerignore.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
+fn corpus() -> Option<Corpus> {
+    let text = std::fs::read(corpora::folder()?.join("dockerignore.json")).unwrap();
+    Some(serde_json::from_slice(&text).unwrap())
 }
 
 #[test]
 fn dockerignore_corpora_match_the_same_paths() {
-    for row in corpus().rows {
+    let Some(corpus) = corpus() else { return };
+    for row in corpus.rows {
         let about = format!("{:?} {}", row.patterns, row.path);
         match Patterns::new(row.patterns.iter().map(String::as_str)) {
             Err(error) => assert!(row.error, "{about}: {error}"),
@@ -48,7 +49,8 @@ fn dockerignore_corpora_match_the_same_paths() {
 
 #[test]
 fn dockerignore_corpora_read_the_same_patterns() {
-    for row in corpus().parse {
+    let Some(corpus) = corpus() else { return };
+    for row in corpus.parse {
         let patterns: Vec<String> = lines(&row.content).map(|(_, text)| text).collect();
         assert_eq!(patterns, row.patterns, "{:?}", row.content);
     }
