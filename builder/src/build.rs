@@ -14,7 +14,7 @@ use common::store::{Store, TaggedImage};
 
 use crate::clock;
 use crate::context::{Context, IgnoreFile};
-use crate::dockerfile::{self, Dockerfile, Kind};
+use crate::dockerfile::{self, Dockerfile, Kind, Parsed};
 use crate::error::{BuildError, Cause};
 use crate::event::Event;
 use crate::execute::{self, Layers, execute};
@@ -23,6 +23,7 @@ use crate::image;
 use crate::plan::{self, BaseImage, Plan, plan};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built, DockerfileSource, Environment};
+use crate::sources;
 use crate::variables;
 
 /// Builds an image.
@@ -35,14 +36,19 @@ pub fn build(
     environment: &Environment<'_>,
 ) -> Result<Built, BuildError> {
     let progress = Progress::new(environment.events);
-    let dockerfile = read_dockerfile(request, &progress)?;
+    let parsed = read_dockerfile(request, &progress)?;
+    let dockerfile = &parsed.dockerfile;
     dockerfile.warnings.iter().for_each(|warning| (environment.events)(Event::Doubtful(warning)));
-    warn_of_unused_arguments(&dockerfile, request, environment.events);
+    warn_of_unused_arguments(dockerfile, request, environment.events);
     let empty = store.scratch()?;
     let root = request.context.as_deref().unwrap_or(empty.path());
     let context = Context::open(store, root, read_ignore(request, root, &progress)?)?;
-    let plan = make_plan(store, request, environment, &dockerfile, &progress)?;
+    let plan = make_plan(store, request, environment, &parsed, &progress)?;
     let epoch = epoch(request, &plan)?;
+    let missing = sources::check(&plan, &context);
+    if !missing.is_empty() {
+        return Err(BuildError::of_problems(&dockerfile.source, missing));
+    }
     let inputs = execute::Inputs {
         store,
         request,
@@ -58,7 +64,7 @@ pub fn build(
     finish(store, request, plan, layers?, epoch, &progress)
 }
 
-fn read_dockerfile(request: &BuildRequest, progress: &Progress<'_>) -> Result<Dockerfile, BuildError> {
+fn read_dockerfile(request: &BuildRequest, progress: &Progress<'_>) -> Result<Parsed, BuildError> {
     let name = match &request.dockerfile {
         DockerfileSource::Text(_) => "Dockerfile".to_owned(),
         DockerfileSource::File(path) => file_name(path),
@@ -70,7 +76,7 @@ fn read_dockerfile(request: &BuildRequest, progress: &Progress<'_>) -> Result<Do
                 fs::read(path).map_err(|source| BuildError::Read { path: path.clone(), source })?
             }
         };
-        dockerfile::parse(&name, &bytes).map_err(|errors| BuildError::Syntax(Box::new(errors)))
+        Ok(dockerfile::parse_leniently(&name, &bytes)?)
     })
 }
 
@@ -149,14 +155,14 @@ fn make_plan(
     store: &Store,
     request: &BuildRequest,
     environment: &Environment<'_>,
-    dockerfile: &Dockerfile,
+    parsed: &Parsed,
     progress: &Progress<'_>,
 ) -> Result<Plan, BuildError> {
     let host = Platform::host();
     let find =
         |name: &str, platform: &Platform| find_image(store, request, environment, progress, name, platform);
     plan(
-        dockerfile,
+        parsed,
         &plan::Inputs {
             target: request.target.as_deref(),
             build_args: &request.build_args,

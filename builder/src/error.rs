@@ -1,4 +1,4 @@
-//! What can go wrong in a build. What is wrong with the text of a Dockerfile is [`SyntaxErrors`].
+//! What can go wrong in a build. What is wrong with the text of a Dockerfile is a [`SyntaxError`].
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::copy::mode::ChmodError;
 use crate::copy::owner::OwnerError;
 use crate::copy::source::RootError;
 use crate::copy::target::TargetError;
-use crate::dockerfile::{Fault, Report, Source, Span, SyntaxErrors};
+use crate::dockerfile::{Fault, Report, Source, Span, SyntaxError, SyntaxErrors, write_errors};
 use crate::request::OutsideError;
 use crate::step::StepError;
 
@@ -33,9 +33,9 @@ pub enum BuildError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The Dockerfile has errors.
+    /// The Dockerfile has errors; nothing was begun.
     #[error("{0}")]
-    Syntax(Box<SyntaxErrors>),
+    Dockerfile(Box<DockerfileErrors>),
     /// The ignore file has errors.
     #[error("cannot understand {}", path.display())]
     Ignore {
@@ -72,14 +72,40 @@ pub enum BuildError {
     Cancelled,
 }
 
+/// All that is wrong with a Dockerfile, as far as it can be told before anything is done. Shown as the user sees it; the
+/// first `error: ` is left to whoever prints it.
+#[derive(Debug)]
+pub struct DockerfileErrors {
+    /// The Dockerfile.
+    pub source: Source,
+    /// At least one, in order of lines.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with a Dockerfile.
+#[derive(Debug)]
+pub enum Problem {
+    /// With its text.
+    Syntax(SyntaxError),
+    /// With what an instruction asks for.
+    Instruction(Box<Failure>),
+}
+
 /// An instruction that failed: which, and why. Shown with the lines of the Dockerfile.
 #[derive(Debug)]
 pub struct InstructionError {
     /// The Dockerfile.
     pub source: Source,
-    /// The instruction.
+    /// Which, and why.
+    pub failure: Failure,
+}
+
+/// Which instruction failed, and why.
+#[derive(Debug)]
+pub struct Failure {
+    /// The instruction, or the word of it that is to blame.
     pub span: Span,
-    /// Name or number of the stage.
+    /// Name or number of the stage; empty when there is only one.
     pub stage: String,
     /// Why.
     pub cause: Cause,
@@ -126,6 +152,8 @@ pub enum Cause {
     #[error("`{path}` is not in {}", tree(from.as_deref()))]
     SourceNotFound { path: String, from: Option<String> },
     #[error(transparent)]
+    LinkToNothing(Box<LinkToNothing>),
+    #[error(transparent)]
     Ignore(#[from] crate::ignore::PatternError),
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -161,25 +189,95 @@ pub enum Cause {
     Cancelled,
 }
 
+/// A path through links to something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}` is not in {}: the link `{link}` leads to `{target}`, which is not there", tree(from.as_deref()))]
+pub struct LinkToNothing {
+    /// What was asked for.
+    pub path: String,
+    /// The last link on the way.
+    pub link: String,
+    /// What it says.
+    pub target: String,
+    /// Where the whole path ends.
+    pub end: String,
+    /// The stage or image; `None` is the build context.
+    pub from: Option<String>,
+}
+
+impl BuildError {
+    /// The error that these problems are; there is at least one.
+    pub(crate) fn of_problems(source: &Source, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(Problem::span);
+        let source = source.clone();
+        match <[Problem; 1]>::try_from(problems) {
+            // Its causes can be looked at by the caller.
+            Ok([Problem::Instruction(failure)]) => {
+                BuildError::Instruction(Box::new(InstructionError { source, failure: *failure }))
+            }
+            Ok(problem) => {
+                BuildError::Dockerfile(Box::new(DockerfileErrors { source, problems: problem.into() }))
+            }
+            Err(problems) => BuildError::Dockerfile(Box::new(DockerfileErrors { source, problems })),
+        }
+    }
+}
+
+impl From<SyntaxErrors> for BuildError {
+    fn from(SyntaxErrors { source, errors }: SyntaxErrors) -> Self {
+        BuildError::of_problems(&source, errors.into_iter().map(Problem::Syntax).collect())
+    }
+}
+
+impl Problem {
+    fn span(&self) -> Span {
+        match self {
+            Problem::Syntax(error) => error.span,
+            Problem::Instruction(failure) => failure.span,
+        }
+    }
+
+    fn report(&self, source: &Source) -> String {
+        match self {
+            Problem::Syntax(error) => error.report(source),
+            Problem::Instruction(failure) => failure.report(source),
+        }
+    }
+}
+
+impl Failure {
+    fn report(&self, source: &Source) -> String {
+        let message = match self.stage.as_str() {
+            "" => "cannot build the image".to_owned(),
+            stage => format!("cannot build stage `{stage}`"),
+        };
+        Report {
+            message: &message,
+            place: Some((source, self.span)),
+            cause: Some(&chain(&self.cause)),
+            hint: self.hint.as_deref(),
+        }
+        .to_string()
+    }
+}
+
+impl std::error::Error for DockerfileErrors {}
+
+impl fmt::Display for DockerfileErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_errors(f, self.problems.iter().map(|problem| problem.report(&self.source)))
+    }
+}
+
 impl std::error::Error for InstructionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
+        Some(&self.failure.cause)
     }
 }
 
 impl fmt::Display for InstructionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = match self.stage.as_str() {
-            "" => "cannot build the image".to_owned(),
-            stage => format!("cannot build stage `{stage}`"),
-        };
-        let report = Report {
-            message: &message,
-            place: Some((&self.source, self.span)),
-            cause: Some(&chain(&self.cause)),
-            hint: self.hint.as_deref(),
-        };
-        report.fmt(f)
+        f.write_str(&self.failure.report(&self.source))
     }
 }
 

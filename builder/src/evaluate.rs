@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use crate::copy::Destination;
 use crate::copy::glob;
-use crate::copy::mode::Chmod;
-use crate::dockerfile::{self, Add, Expander, Kind, Run, Script, Span, SyntaxError, Transfer, history};
-use crate::error::{BuildError, Cause};
+use crate::dockerfile::{self, Expander, Kind, Run, Script, SyntaxError, Transfer, history};
+use crate::error::{Cause, Problem};
 use crate::image::Draft;
 use crate::plan::{Command, Planner};
+use crate::refusals::{self, Refusal};
 use crate::step::Network;
 use crate::step_names::StepNames;
 use crate::steps::{Action, CopySource, CopyStep, RunStep, Step};
 use crate::tree;
-
-/// Why an instruction cannot be planned, and which words of it when it is not all of them.
-type Failure = (Option<Span>, Cause);
 
 /// A stage under evaluation.
 pub(crate) struct Evaluation<'a> {
@@ -26,30 +23,44 @@ pub(crate) struct Evaluation<'a> {
     names: StepNames,
 }
 
+/// What a stage comes to.
+pub(crate) struct Evaluated {
+    pub draft: Draft,
+    pub steps: Vec<Step>,
+    pub problems: Vec<Problem>,
+}
+
 impl<'a> Evaluation<'a> {
     pub(crate) fn new(planner: &'a Planner<'a>, number: usize, draft: Draft, names: StepNames) -> Self {
         Evaluation { planner, number, draft, steps: Vec::new(), names }
     }
 
-    /// Runs through `commands`; what the image is then, and what has to be done for it.
-    pub(crate) fn run(mut self, commands: &[Command]) -> Result<(Draft, Vec<Step>), BuildError> {
+    /// Runs through `commands`: what the image is then, what has to be done for it, and all that is wrong.
+    pub(crate) fn run(mut self, commands: &[Command]) -> Evaluated {
+        let mut problems = Vec::new();
         for command in commands {
-            let label = &self.planner.states[self.number].label;
-            let result = self.command(command);
-            result.map_err(|(span, cause)| self.planner.error(span.unwrap_or(command.span), label, cause))?;
+            let Err(refusal) = self.command(command) else { continue };
+            problems.push(self.planner.refused(self.number, command, refusal));
+            // Without its variables nothing can be said about the words that follow.
+            if matches!(command.instruction.kind, Kind::Arg(_) | Kind::Env(_)) {
+                break;
+            }
         }
-        Ok((self.draft, self.steps))
+        Evaluated { draft: self.draft, steps: self.steps, problems }
     }
 
-    fn command(&mut self, command: &Command) -> Result<(), Failure> {
+    fn command(&mut self, command: &Command) -> Result<(), Refusal> {
         let kind = match &command.instruction.kind {
-            Kind::Arg(args) => return self.arg(command, args),
+            Kind::Arg(args) => return self.arg(args),
             Kind::Run(run) => return self.step_run(command, run),
-            kind => self.expand(command, |expander| expander.kind(kind))?,
+            kind => self.expand(|expander| expander.kind(kind))?,
         };
         match &kind {
             Kind::Add(add) => {
-                self.check_add(command, add)?;
+                refusals::check_add(&add.transfer.sources, add.checksum.as_ref())?;
+                if add.keep_git_dir == Some(true) {
+                    self.warn(command, "`--keep-git-dir` has no effect: no source is a git repository");
+                }
                 self.copy(command, &add.transfer, add.unpack.unwrap_or(true), false)?;
             }
             Kind::Copy(copy) => self.copy(command, &copy.transfer, false, copy.parents)?,
@@ -68,24 +79,22 @@ impl<'a> Evaluation<'a> {
         self.planner.dockerfile.directives.escape
     }
 
-    /// Words of a trigger have no place in this file, so their errors have that of the `FROM` line.
     fn expand<T>(
         &self,
-        command: &Command,
         expand: impl FnOnce(&mut Expander<'_>) -> Result<T, SyntaxError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Refusal> {
         let lookup = self.lookup();
         expand(&mut Expander::new(self.escape(), &lookup))
-            .map_err(|error| ((!command.is_trigger).then_some(error.span), Cause::Word(error.fault)))
+            .map_err(|error| (Some(error.span), Cause::Word(error.fault)))
     }
 
-    fn arg(&mut self, command: &Command, args: &[dockerfile::Arg]) -> Result<(), Failure> {
+    fn arg(&mut self, args: &[dockerfile::Arg]) -> Result<(), Refusal> {
         let mut values: Vec<(String, Option<String>)> = Vec::new();
         for arg in args {
             let name = &arg.name.text;
             let value = match (self.planner.inputs.build_args.get(name), &arg.value) {
                 (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.expand(command, |expander| expander.word(default))?.text),
+                (None, Some(default)) => Some(self.expand(|expander| expander.word(default))?.text),
                 (None, None) => self.planner.global.get(name).map(str::to_owned),
             };
             if let Some(value) = &value {
@@ -124,20 +133,16 @@ impl<'a> Evaluation<'a> {
         transfer: &Transfer,
         unpack: bool,
         parents: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         let from = command.sources.first().copied().flatten();
         if let Some(from) = from {
-            self.check_is_earlier(from)?;
+            self.planner.check_is_earlier(self.number, from)?;
         }
         let mut sources = Vec::new();
         for source in &transfer.sources {
             sources.push(if parents { below_pivot(&source.text) } else { plain(&source.text) });
         }
-        let chmod = transfer
-            .chmod
-            .as_ref()
-            .map(|word| Chmod::parse(&word.text).map_err(|error| (Some(word.span), Cause::from(error))));
-        let chmod = chmod.transpose()?;
+        let chmod = transfer.chmod.as_ref().map(refusals::chmod).transpose()?;
         let documents = transfer.documents.iter();
         let step = CopyStep {
             from,
@@ -157,25 +162,6 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// Refuses what is not local, and flags that are for that alone.
-    fn check_add(&self, command: &Command, add: &Add) -> Result<(), Failure> {
-        let sources = &add.transfer.sources;
-        let checksum = add.checksum.as_ref().filter(|checksum| !checksum.text.is_empty());
-        if let Some(checksum) = checksum.filter(|_| sources.len() != 1) {
-            return Err((Some(checksum.span), Cause::ChecksumOfMany));
-        }
-        for source in sources {
-            check_is_local(&source.text).map_err(|cause| (Some(source.span), cause))?;
-        }
-        if let Some(checksum) = checksum {
-            return Err((Some(checksum.span), Cause::ChecksumOfFile));
-        }
-        if add.keep_git_dir == Some(true) {
-            self.warn(command, "`--keep-git-dir` has no effect: no source is a git repository");
-        }
-        Ok(())
-    }
-
     /// Says what has no effect, and where.
     fn warn(&self, command: &Command, text: &str) {
         let source = &self.planner.dockerfile.source;
@@ -186,29 +172,16 @@ impl<'a> Evaluation<'a> {
         ));
     }
 
-    fn check_is_earlier(&self, from: usize) -> Result<(), Failure> {
-        let (own, other) = (&self.planner.states[self.number], &self.planner.states[from]);
-        if other.is_stage && from >= self.number {
-            return Err((None, Cause::LaterStage { from: other.label.clone(), stage: own.label.clone() }));
-        }
-        Ok(())
-    }
-
-    fn step_run(&mut self, command: &Command, run: &Run) -> Result<(), Failure> {
+    fn step_run(&mut self, command: &Command, run: &Run) -> Result<(), Refusal> {
         let mut mounts = Vec::new();
         for (flag, from) in run.mounts.iter().zip(&command.sources) {
             if let Some(from) = from {
-                self.check_is_earlier(*from)?;
+                self.planner.check_is_earlier(self.number, *from)?;
             }
-            mounts.push((self.expand(command, |expander| flag.resolve(expander))?, *from));
+            mounts.push((self.expand(|expander| flag.resolve(expander))?, *from));
         }
-        if run.security == dockerfile::Security::Insecure {
-            return Err((None, Cause::Unsupported("`RUN --security=insecure`")));
-        }
+        refusals::check_run(run).next().map_or(Ok(()), Err)?;
         for device in &run.devices {
-            if device.required {
-                return Err((Some(device.span), Cause::Unsupported("`RUN --device`")));
-            }
             self.warn(
                 command,
                 &format!(
@@ -255,15 +228,4 @@ fn below_pivot(source: &str) -> CopySource {
         path,
         include: Some(String::from_utf8_lossy(&pattern).into_owned()),
     }
-}
-
-fn check_is_local(source: &str) -> Result<(), Cause> {
-    let is = |schemes: &[&str]| schemes.iter().any(|scheme| source.starts_with(scheme));
-    if is(&["git://", "ssh://", "git@"]) || (is(&["http://", "https://"]) && source.contains(".git")) {
-        return Err(Cause::Unsupported("`ADD` of a git repository"));
-    }
-    if is(&["http://", "https://"]) {
-        return Err(Cause::Unsupported("`ADD` of a URL"));
-    }
-    Ok(())
 }

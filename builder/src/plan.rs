@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::digest::Digest;
 use common::oci::ImageConfig;
 use common::platform::Platform;
+use common::reference::Reference;
 
-use crate::dockerfile::{self, Dockerfile, Expander, Instruction, Kind, Span};
-use crate::error::{BuildError, Cause, InstructionError};
+use crate::cycles;
+use crate::dockerfile::{self, Dockerfile, Expander, Instruction, Kind, Parsed, Span};
+use crate::error::{BuildError, Cause, Failure, Problem};
 use crate::evaluate::Evaluation;
 use crate::image::Draft;
 use crate::step_names::StepNames;
@@ -34,8 +36,10 @@ pub(crate) struct Plan {
 /// One stage, or an image that files are taken from.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// As progress and errors call it; empty when there is only one.
+    /// As progress calls it; empty when there is only one.
     pub label: String,
+    /// As errors call it; empty when there is only one.
+    pub title: String,
     pub base: Base,
     pub platform: Platform,
     /// How progress calls the base image, when there is one.
@@ -78,20 +82,30 @@ pub(crate) struct Inputs<'a> {
     pub warn: &'a dyn Fn(&str),
 }
 
-/// Plans the build of `dockerfile`.
-pub(crate) fn plan(dockerfile: &Dockerfile, inputs: &Inputs<'_>) -> Result<Plan, BuildError> {
-    let mut planner = Planner::new(dockerfile, inputs)?;
-    let target = planner.find_target()?;
-    planner.find_sources()?;
-    planner.check_cycles()?;
-    let stages = planner.reachable(target);
-    dockerfile.check(stages).map_err(|errors| BuildError::Syntax(Box::new(errors)))?;
+/// Plans the build of what could be parsed. Everything that is wrong and can be told without base images is said at once,
+/// with the errors of the parser; what shows only when words are expanded, at once, too.
+pub(crate) fn plan(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<Plan, BuildError> {
+    let mut planner = Planner::new(parsed, inputs);
+    let target = match planner.find_target() {
+        Err(error) if parsed.errors.is_empty() => return Err(error),
+        target => target.ok(),
+    };
+    planner.find_sources();
+    let has_cycles = !planner.check_cycles();
+    let reachable = target.map(|target| planner.reachable(target)).unwrap_or_default();
+    if !has_cycles {
+        planner.refuse(&reachable);
+    }
+    planner.problems.extend(parsed.all_errors(reachable).into_iter().map(Problem::Syntax));
+    planner.stop_at_problems()?;
+    let target = target.expect("a target that is not there is an error");
     let needed = planner.settle(target)?;
     for number in planner.order(&needed) {
-        planner.evaluate(number)?;
+        planner.evaluate(number);
     }
+    planner.stop_at_problems()?;
     let epoch = planner.global.get("SOURCE_DATE_EPOCH").map(str::to_owned);
-    Ok(Plan { stages: planner.states.into_iter().map(State::into_stage).collect(), target, epoch })
+    Ok(Plan { stages: planner.into_stages(), target, epoch })
 }
 
 pub(crate) struct Planner<'a> {
@@ -101,13 +115,24 @@ pub(crate) struct Planner<'a> {
     pub states: Vec<State>,
     /// The last stage of each name so far.
     names: BTreeMap<String, usize>,
+    /// Whether the Dockerfile has one stage, and its instructions name no image.
+    is_single: bool,
+    /// Where errors of the parser stand.
+    faulty: Vec<usize>,
+    /// All that is wrong so far, the parser's errors left out.
+    problems: Vec<Problem>,
 }
 
 /// A stage on its way to a [`Stage`].
 pub(crate) struct State {
-    /// Name for errors and progress.
+    /// Its name, or that of the image.
     pub label: String,
+    /// `FROM`, or the instruction that names the image.
     span: Span,
+    /// The word that names what it stands upon.
+    base_span: Span,
+    /// Itself, or for an image the stage that names it.
+    owner: usize,
     /// False for an image that a `--from` names.
     pub is_stage: bool,
     base: Base,
@@ -130,15 +155,30 @@ pub(crate) struct Command {
     pub sources: Vec<Option<usize>>,
 }
 
+impl Command {
+    /// The word that names the source of this number; the `FROM` line for a trigger.
+    fn source_span(&self, index: usize) -> Span {
+        let word = match &self.instruction.kind {
+            _ if self.is_trigger => None,
+            Kind::Copy(copy) => copy.from.as_ref(),
+            Kind::Run(run) => run.mounts.get(index).and_then(|mount| mount.from()),
+            _ => None,
+        };
+        word.map_or(self.span, |word| word.span)
+    }
+}
+
 impl State {
-    fn into_stage(self) -> Stage {
+    fn into_stage(self, title: String, is_single: bool) -> Stage {
+        let label = if is_single { String::new() } else { self.label };
         let from_name = match &self.base {
-            Base::Image { name, .. } => Some(StepNames::new(&self.label, true, &self.commands).base(name)),
+            Base::Image { name, .. } => Some(StepNames::new(&label, true, &self.commands).base(name)),
             _ => None,
         };
         Stage {
             from_name,
-            label: self.label,
+            label,
+            title,
             base: self.base,
             platform: self.platform.unwrap_or_else(Platform::host),
             steps: self.steps,
@@ -146,96 +186,132 @@ impl State {
         }
     }
 
-    fn dependencies(&self) -> impl Iterator<Item = usize> {
+    /// The stages that it needs, and where it says so.
+    fn dependencies(&self) -> impl Iterator<Item = (usize, Span)> {
         let base = match self.base {
-            Base::Stage(number) => Some(number),
+            Base::Stage(number) => Some((number, self.base_span)),
             _ => None,
         };
-        base.into_iter()
-            .chain(self.commands.iter().flat_map(|command| command.sources.iter().copied().flatten()))
+        let sources = self.commands.iter().flat_map(|command| {
+            let sources = command.sources.iter().enumerate();
+            sources.filter_map(|(index, source)| Some(((*source)?, command.source_span(index))))
+        });
+        base.into_iter().chain(sources)
     }
 }
 
 impl<'a> Planner<'a> {
-    fn new(dockerfile: &'a Dockerfile, inputs: &'a Inputs<'a>) -> Result<Self, BuildError> {
+    fn new(parsed: &'a Parsed, inputs: &'a Inputs<'a>) -> Self {
+        let dockerfile = &parsed.dockerfile;
         let last = dockerfile.stages.last().and_then(dockerfile::Stage::name).unwrap_or_default();
         let target = inputs.target.unwrap_or(last);
-        let global =
-            variables::predefined(&inputs.build_platform, &inputs.target_platform, target, inputs.build_args);
-        let mut planner = Planner { dockerfile, inputs, global, states: Vec::new(), names: BTreeMap::new() };
-        planner.read_global_args()?;
+        let mut planner = Planner {
+            dockerfile,
+            inputs,
+            global: variables::predefined(
+                &inputs.build_platform,
+                &inputs.target_platform,
+                target,
+                inputs.build_args,
+            ),
+            states: Vec::new(),
+            names: BTreeMap::new(),
+            is_single: false,
+            faulty: parsed.errors.iter().map(|error| error.span.start).collect(),
+            problems: Vec::new(),
+        };
+        planner.read_global_args();
         for stage in &dockerfile.stages {
-            let state = planner.begin(stage)?;
-            planner.states.push(state);
+            planner.begin(stage);
             if let Some(name) = stage.name() {
                 planner.names.insert(name.to_owned(), planner.states.len() - 1);
             }
         }
-        Ok(planner)
+        planner
     }
 
-    pub(crate) fn error(&self, span: Span, stage: &str, cause: impl Into<Cause>) -> BuildError {
-        BuildError::Instruction(Box::new(InstructionError {
-            source: self.dockerfile.source.clone(),
-            span,
-            stage: stage.to_owned(),
-            cause: cause.into(),
-            hint: None,
-        }))
+    /// A problem of stage `number`, or of the image of that number.
+    pub(crate) fn problem(&self, span: Span, number: usize, cause: impl Into<Cause>) -> Problem {
+        let cause = cause.into();
+        Problem::Instruction(Box::new(Failure { span, stage: self.title(number), cause, hint: None }))
     }
 
-    fn expand_global(&self, word: &dockerfile::Word) -> Result<String, BuildError> {
+    /// How errors call a stage, which may be about to be pushed.
+    fn title(&self, number: usize) -> String {
+        let owner = self.states.get(number).map_or(number, |state| state.owner);
+        match self.dockerfile.stages.get(owner) {
+            _ if self.dockerfile.stages.len() == 1 => String::new(),
+            stage => label(stage.and_then(dockerfile::Stage::name), owner),
+        }
+    }
+
+    /// Whether the parser had something to say about what stands there.
+    fn is_faulty(&self, span: Span) -> bool {
+        let next = self.faulty.partition_point(|start| *start < span.start);
+        self.faulty.get(next).is_some_and(|start| *start < span.end.max(span.start + 1))
+    }
+
+    fn stop_at_problems(&mut self) -> Result<(), BuildError> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let problems = std::mem::take(&mut self.problems);
+        Err(self.error(problems))
+    }
+
+    fn error(&self, problems: Vec<Problem>) -> BuildError {
+        BuildError::of_problems(&self.dockerfile.source, problems)
+    }
+
+    fn expand_global(&self, word: &dockerfile::Word, number: usize) -> Result<String, Problem> {
         let lookup = |name: &str| self.global.get(name).map(str::to_owned);
         let mut expander = Expander::new(self.dockerfile.directives.escape, &lookup);
         let expanded = expander.word(word);
-        expanded.map(|word| word.text).map_err(|error| self.error(error.span, "", Cause::Word(error.fault)))
+        expanded
+            .map(|word| word.text)
+            .map_err(|error| self.problem(error.span, number, Cause::Word(error.fault)))
     }
 
-    fn read_global_args(&mut self) -> Result<(), BuildError> {
+    fn read_global_args(&mut self) {
         for arg in &self.dockerfile.global_args {
             let value = match (self.inputs.build_args.get(&arg.name.text), &arg.value) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.expand_global(default)?),
-                (None, None) => None,
+                (Some(given), _) => Ok(Some(given.clone())),
+                (None, Some(default)) => self.expand_global(default, 0).map(Some),
+                (None, None) => Ok(None),
             };
-            if let Some(value) = value {
-                self.global.set(&arg.name.text, &value);
+            match value {
+                Ok(Some(value)) => self.global.set(&arg.name.text, &value),
+                Ok(None) => {}
+                Err(problem) => self.problems.push(problem),
             }
         }
-        Ok(())
     }
 
-    fn begin(&self, stage: &dockerfile::Stage) -> Result<State, BuildError> {
+    /// Adds a stage; a wrong one stands upon nothing.
+    fn begin(&mut self, stage: &dockerfile::Stage) {
         let number = self.states.len();
-        let label = stage.name().map_or_else(|| format!("stage-{number}"), str::to_owned);
-        let name = self.expand_global(&stage.base)?;
-        if name.is_empty() {
-            return Err(self.error(stage.base.span, &label, Cause::BlankBase(stage.base.text.clone())));
+        let (mut base, mut platform) = (Base::Scratch, None);
+        if !self.is_faulty(stage.span) {
+            match self.base(stage, number) {
+                Ok(found) => base = found,
+                Err(problem) => self.problems.push(problem),
+            }
+            match self.platform(stage, number) {
+                Ok(found) => platform = found,
+                Err(problem) => self.problems.push(problem),
+            }
         }
-        let platform =
-            match &stage.platform {
-                None => None,
-                Some(word) => {
-                    let text = self.expand_global(word)?;
-                    Some(text.parse().map_err(|error: common::platform::PlatformError| {
-                        self.error(word.span, &label, error)
-                    })?)
-                }
-            };
-        let base = match self.names.get(&name) {
-            Some(number) => Base::Stage(*number),
-            None if name == "scratch" => Base::Scratch,
-            None => Base::Image { name, image: None },
-        };
         let commands = stage.instructions.iter().map(|instruction| Command {
             instruction: instruction.clone(),
             span: instruction.span,
             is_trigger: false,
             sources: Vec::new(),
         });
-        Ok(State {
-            label,
+        self.states.push(State {
+            label: label(stage.name(), number),
             span: stage.span,
+            base_span: stage.base.span,
+            owner: number,
             is_stage: true,
             base,
             platform,
@@ -243,7 +319,27 @@ impl<'a> Planner<'a> {
             triggered: false,
             steps: Vec::new(),
             draft: None,
+        });
+    }
+
+    fn base(&self, stage: &dockerfile::Stage, number: usize) -> Result<Base, Problem> {
+        let name = self.expand_global(&stage.base, number)?;
+        if name.is_empty() {
+            let cause = Cause::BlankBase(stage.base.text.clone());
+            return Err(self.problem(stage.base.span, number, cause));
+        }
+        Ok(match self.names.get(&name) {
+            Some(number) => Base::Stage(*number),
+            None if name == "scratch" => Base::Scratch,
+            None => Base::Image { name, image: None },
         })
+    }
+
+    fn platform(&self, stage: &dockerfile::Stage, number: usize) -> Result<Option<Platform>, Problem> {
+        let Some(word) = &stage.platform else { return Ok(None) };
+        let text = self.expand_global(word, number)?;
+        let platform = text.parse::<Platform>();
+        platform.map(Some).map_err(|error| self.problem(word.span, number, error))
     }
 
     fn find_target(&self) -> Result<usize, BuildError> {
@@ -258,51 +354,56 @@ impl<'a> Planner<'a> {
     }
 
     /// Finds the stages that the commands name; images get a state of their own.
-    fn find_sources(&mut self) -> Result<(), BuildError> {
+    fn find_sources(&mut self) {
         for number in 0..self.states.len() {
             let mut commands = std::mem::take(&mut self.states[number].commands);
             for command in &mut commands {
-                command.sources = self.sources_of(number, command)?;
+                match self.sources_of(number, command) {
+                    Ok(sources) => command.sources = sources,
+                    Err(problem) => self.problems.push(problem),
+                }
             }
             self.states[number].commands = commands;
         }
-        if self.states.len() == 1 {
-            self.states[0].label.clear();
-        }
-        Ok(())
+        self.is_single = self.states.len() == 1;
     }
 
-    fn sources_of(&mut self, stage: usize, command: &Command) -> Result<Vec<Option<usize>>, BuildError> {
+    fn sources_of(&mut self, stage: usize, command: &Command) -> Result<Vec<Option<usize>>, Problem> {
+        if !command.is_trigger && self.is_faulty(command.span) {
+            return Ok(Vec::new());
+        }
         match &command.instruction.kind {
             Kind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
-                Some(from) => Ok(vec![Some(self.source(stage, command, &from.text, true)?)]),
+                Some(from) => Ok(vec![Some(self.source(stage, command, 0, &from.text)?)]),
             },
             Kind::Run(run) => {
-                let froms: Vec<Option<String>> =
-                    run.mounts.iter().map(|mount| mount.from().map(|from| from.text.clone())).collect();
+                let froms = run.mounts.iter().map(|mount| mount.from().map(|from| from.text.as_str()));
+                let froms = froms.enumerate();
                 froms
-                    .into_iter()
-                    .map(|from| from.map(|from| self.source(stage, command, &from, false)).transpose())
+                    .map(|(index, from)| {
+                        from.map(|from| self.source(stage, command, index, from)).transpose()
+                    })
                     .collect()
             }
             _ => Ok(Vec::new()),
         }
     }
 
+    /// The stage or image `name`, which is the source `index` of the command. COPY may give a number.
     fn source(
         &mut self,
         stage: usize,
         command: &Command,
+        index: usize,
         name: &str,
-        numbers: bool,
-    ) -> Result<usize, BuildError> {
-        if let (true, Ok(index)) = (numbers, name.parse::<usize>()) {
-            if index >= self.dockerfile.stages.len() {
-                let label = self.states[stage].label.clone();
-                return Err(self.error(command.span, &label, Cause::StageIndex(index)));
+    ) -> Result<usize, Problem> {
+        let span = command.source_span(index);
+        if let (Kind::Copy(_), Ok(number)) = (&command.instruction.kind, name.parse::<usize>()) {
+            if number >= self.dockerfile.stages.len() {
+                return Err(self.problem(span, stage, Cause::StageIndex(number)));
             }
-            return Ok(index);
+            return Ok(number);
         }
         if let Some(number) = self.names.get(&name.to_lowercase()) {
             return Ok(*number);
@@ -318,6 +419,8 @@ impl<'a> Planner<'a> {
         self.states.push(State {
             label: name.to_owned(),
             span: command.span,
+            base_span: span,
+            owner: stage,
             is_stage: false,
             base,
             platform: None,
@@ -329,39 +432,19 @@ impl<'a> Planner<'a> {
         Ok(self.states.len() - 1)
     }
 
-    fn check_cycles(&self) -> Result<(), BuildError> {
-        #[derive(Clone, Copy, PartialEq)]
-        enum Mark {
-            New,
-            Open,
-            Done,
+    /// Says where stages need each other in a circle; whether there is none.
+    fn check_cycles(&mut self) -> bool {
+        let needs: Vec<Vec<(usize, Span)>> =
+            self.states.iter().map(|state| state.dependencies().collect()).collect();
+        let edges: Vec<Vec<usize>> =
+            needs.iter().map(|needs| needs.iter().map(|(number, _)| *number).collect()).collect();
+        let closing = cycles::closing_edges(&edges);
+        for (number, edge) in &closing {
+            let (to, span) = needs[*number][*edge];
+            let circular = Cause::Circular(self.states[to].label.clone());
+            self.problems.push(self.problem(span, *number, circular));
         }
-        let mut marks = vec![Mark::New; self.states.len()];
-        // A stack of our own: a file may hold a chain of more stages than the thread's has room for.
-        let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
-        for root in 0..self.states.len() {
-            let mut next = Some(root);
-            loop {
-                match next.map(|number| (number, marks[number])) {
-                    Some((_, Mark::Done)) => {}
-                    Some((number, Mark::Open)) => {
-                        let state = &self.states[number];
-                        let circular = Cause::Circular(state.label.clone());
-                        return Err(self.error(state.span, &state.label, circular));
-                    }
-                    Some((number, Mark::New)) => {
-                        marks[number] = Mark::Open;
-                        open.push((number, self.states[number].dependencies().collect()));
-                    }
-                    None => {
-                        let Some((number, _)) = open.pop() else { break };
-                        marks[number] = Mark::Done;
-                    }
-                }
-                next = open.last_mut().and_then(|(_, dependencies)| dependencies.pop());
-            }
-        }
-        Ok(())
+        closing.is_empty()
     }
 
     fn reachable(&self, target: usize) -> BTreeSet<usize> {
@@ -369,10 +452,25 @@ impl<'a> Planner<'a> {
         let mut open = vec![target];
         while let Some(number) = open.pop() {
             if reachable.insert(number) {
-                open.extend(self.states[number].dependencies());
+                open.extend(self.states[number].dependencies().map(|(number, _)| number));
             }
         }
         reachable
+    }
+
+    /// Looks for what is wrong in `stages` whatever their base images are.
+    fn refuse(&mut self, stages: &BTreeSet<usize>) {
+        for number in stages {
+            let state = &self.states[*number];
+            let mut problems = Vec::new();
+            if let Base::Image { name, image: None } = &state.base {
+                let refused = name.parse::<Reference>().err();
+                problems.extend(refused.map(|error| self.problem(state.base_span, *number, error)));
+            }
+            let commands = state.commands.iter().filter(|command| !self.is_faulty(command.span));
+            problems.extend(commands.flat_map(|command| self.refusals(*number, command)));
+            self.problems.append(&mut problems);
+        }
     }
 
     /// Finds the base images of all that the target needs, and puts triggers in, which may need more stages.
@@ -394,7 +492,9 @@ impl<'a> Planner<'a> {
                     self.add_triggers(number)?;
                 }
             }
-            self.check_cycles()?;
+            if !self.check_cycles() {
+                self.stop_at_problems()?;
+            }
         }
     }
 
@@ -407,7 +507,8 @@ impl<'a> Planner<'a> {
         let Base::Image { name, image: None } = &state.base else { return Ok(()) };
         let platform = state.platform.as_ref().unwrap_or(&self.inputs.target_platform);
         let found = (self.inputs.find)(name, platform);
-        let (name, image) = found.map_err(|cause| self.error(state.span, &state.label, cause))?;
+        let (name, image) =
+            found.map_err(|cause| self.error(vec![self.problem(state.base_span, number, cause)]))?;
         self.states[number].base = Base::Image { name, image: Some(Box::new(image)) };
         Ok(())
     }
@@ -427,14 +528,16 @@ impl<'a> Planner<'a> {
                     .collect()
             }
         };
-        let (span, label) = (self.states[number].span, self.states[number].label.clone());
+        let span = self.states[number].span;
         let mut triggers = Vec::new();
         for expression in expressions {
             let instruction = dockerfile::parse_trigger(&expression).map_err(|errors| {
-                self.error(span, &label, Cause::Trigger { expression, source: Box::new(errors) })
+                let cause = Cause::Trigger { expression, source: Box::new(errors) };
+                self.error(vec![self.problem(span, number, cause)])
             })?;
             let mut command = Command { instruction, span, is_trigger: true, sources: Vec::new() };
-            command.sources = self.sources_of(number, &command)?;
+            command.sources =
+                self.sources_of(number, &command).map_err(|problem| self.error(vec![problem]))?;
             triggers.push(command);
         }
         self.states[number].commands.splice(0..0, triggers);
@@ -447,7 +550,7 @@ impl<'a> Planner<'a> {
         images.chain(needed.iter().filter(|number| self.states[**number].is_stage)).copied().collect()
     }
 
-    fn evaluate(&mut self, number: usize) -> Result<(), BuildError> {
+    fn evaluate(&mut self, number: usize) {
         let state = &self.states[number];
         let draft = match &state.base {
             Base::Stage(base) => {
@@ -466,11 +569,29 @@ impl<'a> Planner<'a> {
         };
         let commands = state.commands.clone();
         let has_image = matches!(state.base, Base::Image { .. });
-        let names = StepNames::new(&state.label, has_image, &commands);
-        let evaluation = Evaluation::new(self, number, draft.1, names);
-        let (draft_after, steps) = evaluation.run(&commands)?;
+        let names = StepNames::new(self.progress_label(number), has_image, &commands);
+        let evaluated = Evaluation::new(self, number, draft.1, names).run(&commands);
+        self.problems.extend(evaluated.problems);
         let state = &mut self.states[number];
-        (state.platform, state.draft, state.steps) = (draft.0, Some(draft_after), steps);
-        Ok(())
+        (state.platform, state.draft, state.steps) = (draft.0, Some(evaluated.draft), evaluated.steps);
     }
+
+    /// How progress calls a stage; empty for the only one.
+    fn progress_label(&self, number: usize) -> &str {
+        if self.is_single && number == 0 { "" } else { &self.states[number].label }
+    }
+
+    fn into_stages(mut self) -> Vec<Stage> {
+        let states = std::mem::take(&mut self.states);
+        let titles: Vec<String> = states.iter().map(|state| self.title(state.owner)).collect();
+        let stages = states.into_iter().zip(titles).enumerate();
+        stages
+            .map(|(number, (state, title))| state.into_stage(title, self.is_single && number == 0))
+            .collect()
+    }
+}
+
+/// The name of a stage, also of one without.
+fn label(name: Option<&str>, number: usize) -> String {
+    name.map_or_else(|| format!("stage-{number}"), str::to_owned)
 }

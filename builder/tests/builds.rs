@@ -353,3 +353,123 @@ fn what_a_pull_failed_with_is_found_among_the_sources() {
     let mut chain = std::iter::successors(Some(first), |error| error.source());
     assert!(chain.any(|cause| cause.is::<std::io::Error>()), "{error:?}");
 }
+
+/// The lines that an error points to, in order, and what it says about the `n`-th.
+fn lines(error: &str) -> Vec<&str> {
+    error.lines().filter_map(|line| line.strip_prefix("  Dockerfile:")).collect()
+}
+
+#[test]
+fn errors_of_all_kinds_are_said_at_once_in_order_of_lines() {
+    let world = World::new();
+    let error = world.error(
+        "FROM scratch\nEXPOSE abc\nRUNN x\nCOPY --from=5 a b\nHEALTHCHECK --interval=x CMD a\n\
+         RUN --mount=type=foo true\n",
+    );
+    assert_eq!(lines(&error), ["2", "3", "4", "5", "6"], "{error}");
+    let error = world.error(
+        "FROM scratch\nEXPOSE abc\nEXPOSE def\nCOPY --from=5 a b\nRUN --mount=type=foo a\n\
+         RUN --security=insecure a\nCOPY --chmod=zzz a b\nADD https://x.org/y /\n",
+    );
+    assert_eq!(lines(&error), ["2", "3", "4", "5", "6", "7", "8"], "{error}");
+    assert!(error.contains("invalid stage index 5") && error.contains("`ADD` of a URL"), "{error}");
+}
+
+#[test]
+fn what_variables_bring_about_is_said_at_once_too() {
+    let world = World::new();
+    let error = world.error(
+        "FROM scratch\nENV MODE=zzz PORT=abc\nEXPOSE $PORT\nCOPY --chmod=$MODE a b\nSTOPSIGNAL $PORT\n",
+    );
+    assert_eq!(lines(&error), ["3", "4", "5"], "{error}");
+    // What is not known without a word that is wrong itself is not guessed at.
+    let error = world.error("FROM scratch\nENV PORT=${X:?none}\nSTOPSIGNAL $PORT\n");
+    assert_eq!(lines(&error), ["2"], "{error}");
+}
+
+#[test]
+fn a_broken_stage_that_nobody_needs_is_no_error_and_does_not_shift_the_others() {
+    let world = World::new();
+    world.file("a", "1");
+    world.build("FROM scratch AS broken\nEXPOSE abc\nFROM scratch\nCOPY a /\n");
+    let error = world
+        .error("FROM scratch AS b/c\nEXPOSE abc\nFROM scratch\nCOPY a /\nFROM scratch\nCOPY --from=1 /a /\n");
+    assert_eq!(lines(&error), ["1"], "{error}");
+}
+
+#[test]
+fn all_missing_sources_are_said_before_the_first_step() {
+    let world = World::new();
+    world.file("a", "1");
+    let error = world.error("FROM scratch\nCOPY a /\nCOPY nope1 a /x/\nCOPY nope2 nope3 /x/\n");
+    assert_eq!(lines(&error), ["3", "4", "4"], "{error}");
+    for name in ["nope1", "nope2", "nope3"] {
+        assert!(error.contains(&format!("cause: `{name}` is not in the build context")), "{error}");
+    }
+    let steps = world.vertices.lock().unwrap().iter().filter(|name| name.contains("COPY")).count();
+    assert_eq!(steps, 0);
+}
+
+#[test]
+fn names_of_images_are_marked() {
+    let world = World::new();
+    let error = world.error("FROM BUSYBOX\nCOPY --from=BUSY: / /\n");
+    assert_eq!(lines(&error), ["1", "2"], "{error}");
+    assert!(error.contains("\n>>  1 | FROM BUSYBOX\n      |      ^^^^^^^\n"), "{error}");
+    assert!(error.contains("\n      |             ^^^^^\n"), "{error}");
+}
+
+#[test]
+fn a_stage_that_needs_itself_is_named_where_it_says_so() {
+    let world = World::new();
+    assert_eq!(
+        world.error("FROM scratch AS a\nCOPY --from=a / /\n"),
+        "cannot build the image\n  Dockerfile:2\n    1 | FROM scratch AS a\n>>  2 | COPY --from=a / /\n      \
+         |             ^\n  cause: circular dependency detected on stage `a`"
+    );
+    let error = world.error("FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nCOPY --from=a / /\n");
+    assert_eq!(lines(&error), ["4"], "{error}");
+    assert!(error.starts_with("cannot build stage `b`") && error.ends_with("on stage `a`"), "{error}");
+}
+
+#[test]
+fn errors_call_the_stage_by_one_name() {
+    let world = World::new();
+    for dockerfile in [
+        "FROM BUSYBOX",
+        "FROM scratch\nCOPY --from=NOPE / /",
+        "FROM scratch\nCOPY --from=nope / /",
+        "FROM scratch\nCOPY --from=7 / /",
+        "FROM scratch\nCOPY nope /",
+        "FROM scratch AS a\nSTOPSIGNAL ${X:?x}",
+        "FROM --platform=a/b/c/d scratch",
+    ] {
+        let error = world.error(dockerfile);
+        assert!(error.starts_with("cannot build the image\n"), "{dockerfile}: {error}");
+    }
+    for from in ["NOPE", "nope", "7"] {
+        let error = world.error(&format!("FROM scratch AS a\nFROM scratch\nCOPY --from={from} / /"));
+        assert!(error.starts_with("cannot build stage `stage-1`\n"), "{error}");
+    }
+}
+
+#[test]
+fn a_link_to_nothing_is_called_one() {
+    let world = World::new();
+    world.file("a", "1");
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, world.folder.path().join("context").join(name)).unwrap();
+    };
+    link("/etc/passwd", "abs");
+    link("../..", "up");
+    link("/a", "good");
+    let error = world.error("FROM scratch\nCOPY abs /\nCOPY up/etc /\n");
+    for text in [
+        "cause: `abs` is not in the build context: the link `abs` leads to `/etc/passwd`, which is not there",
+        "cause: `up/etc` is not in the build context: the link `up` leads to `../..`",
+        "hint: links do not lead out of the build context; a leading `/` in them is its top",
+    ] {
+        assert!(error.contains(text), "{text}\n{error}");
+    }
+    world.build("FROM scratch\nCOPY good /\n");
+}

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use builder::dockerfile::{
     Dockerfile, Expander, Instruction, Kind, Source, Span, SyntaxError, SyntaxErrors, Transfer, Word,
-    history, parse, parse_trigger,
+    history, parse_leniently, parse_trigger,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -25,8 +25,12 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn check(bytes: &[u8]) {
-    match parse("Dockerfile", bytes) {
-        Ok(file) => check_file(&file),
+    match parse_leniently("Dockerfile", bytes) {
+        Ok(parsed) => {
+            let errors = parsed.all_errors(0..parsed.dockerfile.stages.len());
+            errors.iter().for_each(|error| check_error(&parsed.dockerfile.source, error));
+            check_file(&parsed.dockerfile);
+        }
         Err(errors) => check_errors(&errors),
     }
 }
@@ -34,9 +38,6 @@ fn check(bytes: &[u8]) {
 fn check_file(file: &Dockerfile) {
     let source = &file.source;
     spans(file).into_iter().for_each(|span| check_span(source, span));
-    if let Err(errors) = file.check(0..file.stages.len()) {
-        check_errors(&errors);
-    }
     // Some variables exist, and hold what means something to shells and patterns.
     let lookup = |name: &str| name.len().is_multiple_of(2).then(|| format!("{name}/*"));
     let mut expander = Expander::new(file.directives.escape, &lookup);

@@ -52,9 +52,22 @@ pub(crate) struct Wanted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SelectError<E> {
     #[error("not found")]
-    NotFound(Vec<u8>),
+    NotFound {
+        path: Vec<u8>,
+        /// The last link on the way.
+        link: Option<Link>,
+    },
     #[error(transparent)]
     Tree(#[from] E),
+}
+
+/// A link that was followed.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub path: Vec<u8>,
+    pub target: Vec<u8>,
+    /// Where the whole path came to in the end.
+    pub end: Vec<u8>,
 }
 
 /// Finds what `wanted` means in `tree`. A pattern may match nothing; a plain path must be there.
@@ -72,23 +85,43 @@ where
             items.map(|item| tree::join(&found.path, &item.relative)).any(|path| path.starts_with(required))
         };
         if !matches.iter().any(reaches) {
-            return Err(SelectError::NotFound(required.clone()));
+            return Err(SelectError::NotFound { path: required.clone(), link: None });
         }
     }
     read_digests(tree, &mut matches)?;
     Ok(matches)
 }
 
-fn follow<T: Tree>(tree: &T, path: &[u8]) -> Result<Vec<u8>, T::Error>
+/// Whether what `wanted` names is there; what is below is not looked at, and no file is read.
+pub(crate) fn locate<T: Tree>(tree: &T, wanted: &Wanted) -> Result<(), SelectError<T::Error>>
 where
     T::Error: From<TooManyLinks>,
 {
-    tree::resolve(path, true, |path| {
-        Ok(match tree.node(path)? {
-            Some(Node { kind: Kind::Symlink { target }, .. }) => Some(target),
-            _ => None,
-        })
-    })
+    for path in expand(tree, &wanted.source)? {
+        top(tree, &path, true)?;
+    }
+    // With its parents a link is copied as it is.
+    wanted.required.as_ref().map_or(Ok(()), |required| top(tree, required, false).map(drop))
+}
+
+/// What is at `path`, and where that is when links are followed.
+fn top<T: Tree>(tree: &T, path: &[u8], follow_last: bool) -> Result<(Vec<u8>, Node), SelectError<T::Error>>
+where
+    T::Error: From<TooManyLinks>,
+{
+    let mut last = None;
+    let end = tree::resolve(path, follow_last, |path| {
+        let Some(Node { kind: Kind::Symlink { target }, .. }) = tree.node(path)? else { return Ok(None) };
+        last = Some((path.to_vec(), target.clone()));
+        Ok::<_, T::Error>(Some(target))
+    })?;
+    match tree.node(&end)? {
+        Some(node) => Ok((end, node)),
+        None => {
+            let link = last.map(|(path, target)| Link { path, target, end });
+            Err(SelectError::NotFound { path: path.to_vec(), link })
+        }
+    }
 }
 
 /// The paths that a pattern matches, or the path itself when it is none.
@@ -100,9 +133,9 @@ where
     if pattern.is_empty() {
         return Ok(vec![fixed]);
     }
-    let base = follow(tree, &fixed)?;
-    if !tree.node(&base)?.is_some_and(|node| node.is_directory()) {
-        return Err(SelectError::NotFound(fixed));
+    let (base, node) = top(tree, &fixed, true)?;
+    if !node.is_directory() {
+        return Err(SelectError::NotFound { path: fixed, link: None });
     }
     let mut found = Vec::new();
     let depth = tree::components(&pattern).count();
@@ -134,8 +167,7 @@ fn walk<T: Tree>(tree: &T, path: &[u8], wanted: &Wanted) -> Result<Vec<Item>, Se
 where
     T::Error: From<TooManyLinks>,
 {
-    let top = follow(tree, path)?;
-    let Some(node) = tree.node(&top)? else { return Err(SelectError::NotFound(path.to_vec())) };
+    let (top, node) = top(tree, path, true)?;
     let mut walk = Walk { tree, wanted, items: Vec::new(), pending: Vec::new() };
     let folders = Folders {
         include: wanted.include.as_ref().map(Patterns::root),

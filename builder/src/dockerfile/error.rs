@@ -212,6 +212,19 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether what stands behind it was not read, when it came up while lines were cut up.
+    pub(super) fn ends_reading(&self) -> bool {
+        matches!(
+            self,
+            Fault::LineTooLong
+                | Fault::UnterminatedHeredoc { .. }
+                | Fault::TooManyHeredocs
+                | Fault::Expand(_)
+        )
+    }
+}
+
 impl SyntaxError {
     pub(super) fn at(word: &Word, fault: Fault) -> Self {
         SyntaxError { span: word.span, fault }
@@ -233,14 +246,22 @@ impl std::error::Error for SyntaxErrors {}
 
 impl fmt::Display for SyntaxErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, error) in self.errors.iter().take(MAX_SHOWN).enumerate() {
-            let separator = if number == 0 { "" } else { "\n\nerror: " };
-            write!(f, "{separator}{}", error.report(&self.source))?;
-        }
-        match self.errors.len().saturating_sub(MAX_SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n\nerror: {more} more in this file"),
-        }
+        write_errors(f, self.errors.iter().map(|error| error.report(&self.source)))
+    }
+}
+
+/// Writes the errors of one file below each other.
+pub(crate) fn write_errors(
+    f: &mut fmt::Formatter<'_>,
+    mut reports: impl ExactSizeIterator<Item = String>,
+) -> fmt::Result {
+    for (number, report) in reports.by_ref().take(MAX_SHOWN).enumerate() {
+        let separator = if number == 0 { "" } else { "\n\nerror: " };
+        write!(f, "{separator}{report}")?;
+    }
+    match reports.len() {
+        0 => Ok(()),
+        more => write!(f, "\n\nerror: {more} more in this file"),
     }
 }
 

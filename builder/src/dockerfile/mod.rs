@@ -12,7 +12,7 @@
 //! reads files or the environment, and no input makes it panic or take more than a moment.
 //!
 //! What the builder does with it:
-//! - [`parse`] the file; [`Dockerfile::check`] once it knows which stages it builds;
+//! - [`parse_leniently`] the file; [`Dockerfile::check`] once it knows which stages it builds;
 //! - per instruction an [`Expander`] over its environment: [`Expander::kind`], [`Expander::word`] for `FROM` and
 //!   `ARG`, [`MountFlag::resolve`] and [`Run::script`] for `RUN`, [`history`] for the image's config;
 //! - [`Report`] for errors of its own that have a place in the file.
@@ -38,6 +38,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use error::write_errors;
 pub use error::{Fault, LookAlike, Rule, SyntaxError, SyntaxErrors, Warning};
 pub use expand::{ExpandError, Expander};
 pub use fields::Field;
@@ -54,25 +55,59 @@ use self::parse::Faults;
 /// Largest file that is read.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
+/// What could be read of a Dockerfile.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Without the instructions that are wrong.
+    pub dockerfile: Dockerfile,
+    /// In order of lines; none when it is the whole file.
+    pub errors: Vec<SyntaxError>,
+}
+
+impl Parsed {
+    /// All that is wrong with the text, in order of lines: `errors`, and what [`Dockerfile::check`] finds in `stages`.
+    pub fn all_errors(&self, stages: impl IntoIterator<Item = usize>) -> Vec<SyntaxError> {
+        let mut errors = self.errors.clone();
+        errors.extend(self.dockerfile.check(stages));
+        errors.sort_by_key(|error| error.span);
+        errors.dedup();
+        errors
+    }
+}
+
 /// Parses a Dockerfile; `name` is how messages call it.
 ///
 /// # Errors
 /// All that is wrong with it, in order of lines.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile, SyntaxErrors> {
+    let Parsed { dockerfile, errors } = parse_leniently(name, bytes)?;
+    if errors.is_empty() {
+        return Ok(dockerfile);
+    }
+    Err(SyntaxErrors { source: dockerfile.source, errors })
+}
+
+/// As [`parse`], but instructions that are wrong are left out, so that what is wrong with the others can be said too. A
+/// wrong `FROM` begins a stage upon `scratch`: the other stages keep their numbers.
+///
+/// # Errors
+/// When the rest of the file was not read, or there are no stages: what was read says nothing about the whole then.
+pub fn parse_leniently(name: &str, bytes: &[u8]) -> Result<Parsed, SyntaxErrors> {
     let source = source(name, bytes)?;
     let (directives, mut errors, first_line) = directives::read(&source);
     let escape = directives.escape;
     let (statements, cutting) = statement::read(&source, Lines::new(&source, first_line, escape), escape);
+    let is_cut_short = cutting.iter().any(|error| error.fault.ends_reading());
     errors.extend(cutting);
     let mut faults = Faults(errors);
     let contents = parse::contents(&statements, escape, &mut faults);
     let Faults(mut errors) = faults;
-    if !errors.is_empty() {
-        errors.sort_by_key(|error| error.span);
+    errors.sort_by_key(|error| error.span);
+    if is_cut_short || contents.stages.is_empty() {
         return Err(SyntaxErrors { source, errors });
     }
     let parse::Contents { global_args, stages, warnings } = contents;
-    Ok(Dockerfile { source, directives, global_args, stages, warnings })
+    Ok(Parsed { dockerfile: Dockerfile { source, directives, global_args, stages, warnings }, errors })
 }
 
 /// Parses the instruction that an `ONBUILD` of a base image left in its config.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::error::{Fault, SyntaxError, SyntaxErrors};
+use super::error::{Fault, SyntaxError};
 use super::expand::Expander;
 use super::instruction::{Add, Copy, Dockerfile, Document, Instruction, Kind, Pair, Transfer};
 use super::source::Word;
@@ -199,20 +199,21 @@ fn is_signal(text: &str) -> bool {
 
 impl Dockerfile {
     /// Checks what only expanded words can show, for the stages that will be built (by index): ports, signals,
-    /// volumes, mounts, quotes. Words with variables are left for later.
-    ///
-    /// # Errors
-    /// All that is wrong, in order of lines.
-    pub fn check(&self, stages: impl IntoIterator<Item = usize>) -> Result<(), SyntaxErrors> {
+    /// volumes, mounts, quotes. Words with variables are left for later. Gives all that is wrong, in order of lines.
+    pub fn check(&self, stages: impl IntoIterator<Item = usize>) -> Vec<SyntaxError> {
         let stages = stages.into_iter().filter_map(|index| self.stages.get(index));
         let instructions = stages.flat_map(|stage| &stage.instructions);
         let mut errors: Vec<SyntaxError> =
             instructions.flat_map(|instruction| static_errors(instruction, self.directives.escape)).collect();
-        if errors.is_empty() {
-            return Ok(());
-        }
         errors.sort_by_key(|error| error.span);
-        Err(SyntaxErrors { source: self.source.clone(), errors })
+        errors
+    }
+
+    /// A word without variables, expanded; `None` when its value is not known yet, or it cannot be expanded.
+    pub(crate) fn constant(&self, word: &Word) -> Option<Word> {
+        let mut expander = Expander::new(self.directives.escape, &|_| None);
+        let expanded = expander.word(word).ok()?;
+        expander.unset.is_empty().then_some(expanded)
     }
 }
 

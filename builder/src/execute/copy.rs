@@ -11,14 +11,14 @@ use crate::cache::{Key, Outcome};
 use crate::context::Context;
 use crate::copy::archive::Archive;
 use crate::copy::owner::Unknown;
-use crate::copy::select::{Item, Match, SelectError, Wanted, select};
+use crate::copy::select::{Item, Match, Wanted, select};
 use crate::copy::source::RootTree;
 use crate::copy::target::{Content, Target};
 use crate::copy::{self, Changes};
 use crate::error::Cause;
 use crate::event::VertexId;
-use crate::ignore::Patterns;
-use crate::steps::{CopySource, CopyStep};
+use crate::sources;
+use crate::steps::CopyStep;
 use crate::tree::{Kind, Tree};
 
 /// Where a COPY takes files from.
@@ -30,8 +30,12 @@ pub(super) enum SourceTree<'a> {
 impl SourceTree<'_> {
     pub(super) fn select(&self, wanted: &Wanted) -> Result<Vec<Match>, Cause> {
         match self {
-            SourceTree::Context(context) => found(select(*context, wanted), wanted, None),
-            SourceTree::Root(root) => found(select(root, wanted), wanted, Some(root)),
+            SourceTree::Context(context) => {
+                select(*context, wanted).map_err(|error| sources::cause(error, wanted, None))
+            }
+            SourceTree::Root(root) => {
+                select(root, wanted).map_err(|error| sources::cause(error, wanted, Some(root)))
+            }
         }
     }
 
@@ -43,20 +47,6 @@ impl SourceTree<'_> {
     }
 }
 
-fn found<E: Into<Cause>>(
-    result: Result<Vec<Match>, SelectError<E>>,
-    wanted: &Wanted,
-    root: Option<&RootTree>,
-) -> Result<Vec<Match>, Cause> {
-    result.map_err(|error| match error {
-        SelectError::NotFound(path) => Cause::SourceNotFound {
-            path: String::from_utf8_lossy(if path.is_empty() { &wanted.source } else { &path }).into_owned(),
-            from: root.map(|root| root.name.clone()),
-        },
-        SelectError::Tree(error) => error.into(),
-    })
-}
-
 impl Execution<'_> {
     pub(super) fn copy(
         &self,
@@ -65,7 +55,7 @@ impl Execution<'_> {
         vertex: VertexId,
     ) -> Result<Outcome, Cause> {
         let tree = self.source_tree(at, step.from)?;
-        let matches = step.sources.iter().map(|source| tree.select(&wanted(source, &step.exclude)?));
+        let matches = step.sources.iter().map(|source| tree.select(&sources::wanted(source, &step.exclude)?));
         let matches: Vec<Vec<Match>> = matches.collect::<Result<_, Cause>>()?;
         let owner =
             step.chown.as_ref().map(|text| self.owner(at.below, text, Unknown::Refuse)).transpose()?;
@@ -137,18 +127,6 @@ impl Execution<'_> {
             _ => Ok(None),
         }
     }
-}
-
-fn wanted(source: &CopySource, exclude: &[String]) -> Result<Wanted, Cause> {
-    let patterns = |texts: &[String]| {
-        (!texts.is_empty()).then(|| Patterns::new(texts.iter().map(String::as_str))).transpose()
-    };
-    Ok(Wanted {
-        source: source.path.clone(),
-        include: patterns(source.include.as_slice())?,
-        exclude: patterns(exclude)?,
-        required: source.required.clone(),
-    })
 }
 
 /// What the instruction says.

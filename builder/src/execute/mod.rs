@@ -28,11 +28,12 @@ use crate::copy::owner::{self, Owner, Unknown};
 use crate::copy::source::RootTree;
 use crate::copy::target::{Content, Target};
 use crate::dockerfile::{Source, Span};
-use crate::error::{BuildError, Cause, InstructionError, chain};
+use crate::error::{BuildError, Cause, Failure, Problem, chain};
 use crate::event::VertexId;
 use crate::plan::{Base, Plan, Stage};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Environment};
+use crate::sources;
 use crate::steps::{Action, Step};
 
 /// What a stage came to.
@@ -70,7 +71,7 @@ struct Execution<'a> {
 }
 
 /// The instruction that failed, and why.
-type Failure = (Span, Cause);
+type Failed = (Span, Cause);
 
 /// How long a build may take at most before its layers may be collected.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
@@ -116,7 +117,7 @@ impl<'a> Execution<'a> {
     }
 
     /// `Err(None)` when another stage failed.
-    fn stage(&self, stage: &Stage) -> Result<Layers, Option<Failure>> {
+    fn stage(&self, stage: &Stage) -> Result<Layers, Option<Failed>> {
         let mut layers = match &stage.base {
             Base::Scratch => Layers::default(),
             Base::Stage(number) => Layers::clone(&*self.slots[*number].wait().ok_or(None)?),
@@ -137,7 +138,7 @@ impl<'a> Execution<'a> {
         Ok(layers)
     }
 
-    fn step(&self, stage: &Stage, step: &Step, below: &[Digest]) -> Result<Outcome, Option<Failure>> {
+    fn step(&self, stage: &Stage, step: &Step, below: &[Digest]) -> Result<Outcome, Option<Failed>> {
         let sources = self.wait_for_sources(&step.action)?;
         let _permit = self.permits.take();
         if self.is_given_up() {
@@ -166,7 +167,7 @@ impl<'a> Execution<'a> {
     }
 
     /// The layers of the stages that a step reads, by number.
-    fn wait_for_sources(&self, action: &Action) -> Result<BTreeMap<usize, Arc<Layers>>, Option<Failure>> {
+    fn wait_for_sources(&self, action: &Action) -> Result<BTreeMap<usize, Arc<Layers>>, Option<Failed>> {
         let numbers: Vec<usize> = match action {
             Action::Copy(copy) => copy.from.into_iter().collect(),
             Action::Run(run) => run.mounts.iter().filter_map(|(_, from)| *from).collect(),
@@ -188,22 +189,12 @@ impl<'a> Execution<'a> {
         self.inputs.environment.cancelled.store(true, Ordering::SeqCst);
         *failure = Some(match cause {
             _ if cancelled => BuildError::Cancelled,
-            cause => BuildError::Instruction(Box::new(InstructionError {
-                source: self.inputs.source.clone(),
-                span,
-                stage: stage.label.clone(),
-                hint: self.hint(&cause),
-                cause,
-            })),
+            cause => {
+                let hint = sources::hint(self.inputs.context, &cause);
+                let failure = Failure { span, stage: stage.title.clone(), cause, hint };
+                BuildError::of_problems(self.inputs.source, vec![Problem::Instruction(Box::new(failure))])
+            }
         });
-    }
-
-    /// What to do about a failure.
-    fn hint(&self, cause: &Cause) -> Option<String> {
-        match cause {
-            Cause::SourceNotFound { path, from: None } => self.inputs.context.ignored_by(path.as_bytes()),
-            _ => None,
-        }
     }
 
     /// What the cache has for `key`, or what `make` makes.

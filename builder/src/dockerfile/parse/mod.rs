@@ -107,15 +107,15 @@ pub(super) fn contents(statements: &[Statement], escape: char, faults: &mut Faul
         );
         if statement.keyword.text.eq_ignore_ascii_case("FROM") {
             seen_from = true;
-            contents.stages.extend(stage(statement, faults));
+            contents.stages.push(stage(statement, faults));
             continue;
         }
         let Some(instruction) = instruction(statement, escape, faults) else { continue };
         match (contents.stages.last_mut(), instruction.kind) {
             (None, Kind::Arg(args)) if !seen_from => contents.global_args.extend(args),
             (Some(stage), kind) => stage.instructions.push(Instruction { kind, ..instruction }),
-            // The stage was refused, or said already.
-            (None, _) if seen_from || complained => {}
+            // Said already.
+            (None, _) if complained => {}
             (None, _) => {
                 complained = true;
                 faults.add(instruction.span, Fault::BeforeFirstStage(instruction.keyword.text));
@@ -145,27 +145,31 @@ fn stage_names(stages: &[Stage]) -> impl Iterator<Item = Warning> {
     })
 }
 
-fn stage(statement: &Statement, faults: &mut Faults) -> Option<Stage> {
+/// A stage even if its `FROM` is wrong: what follows belongs to it, and later stages are counted from it.
+fn stage(statement: &Statement, faults: &mut Faults) -> Stage {
     const FLAGS: Known = Known { names: &["platform"], switches: &[], lists: &[] };
     let parsed = Parsed::new(statement);
     let flags = parsed.flags("FROM", &FLAGS, faults);
     let (base, alias) = match parsed.words {
-        [base] => (base, None),
+        [base] => (base.clone(), None),
         [base, keyword, name] if keyword.text.eq_ignore_ascii_case("AS") => {
-            (base, Some(alias(keyword, name, faults)?))
+            (base.clone(), alias(keyword, name, faults))
         }
-        _ => return faults.fail(statement.span, Fault::FromArguments),
+        _ => {
+            faults.add(statement.span, Fault::FromArguments);
+            (Word { text: "scratch".to_owned(), span: statement.span }, None)
+        }
     };
-    Some(Stage {
+    Stage {
         keyword: statement.keyword.clone(),
         platform: flags.text("platform"),
-        base: base.clone(),
+        base,
         alias,
         span: statement.span,
         text: statement.text.clone(),
         comments: statement.comments.clone(),
         instructions: Vec::new(),
-    })
+    }
 }
 
 fn alias(keyword: &Word, typed: &Word, faults: &mut Faults) -> Option<Alias> {

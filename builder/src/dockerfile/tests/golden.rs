@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::dockerfile::{Dockerfile, parse};
+use crate::dockerfile::{Parsed, SyntaxErrors, parse_leniently};
 
 /// What the user sees: errors, else warnings, else that all is well.
 fn shown(bytes: &[u8]) -> String {
-    let checked = |file: Dockerfile| file.check(0..file.stages.len()).map(|()| file);
-    match parse("Dockerfile", bytes).and_then(checked) {
+    let checked = |parsed: Parsed| {
+        let errors = parsed.all_errors(0..parsed.dockerfile.stages.len());
+        let file = parsed.dockerfile;
+        if errors.is_empty() { Ok(file) } else { Err(SyntaxErrors { source: file.source, errors }) }
+    };
+    match parse_leniently("Dockerfile", bytes).and_then(checked) {
         Err(errors) => format!("error: {errors}"),
         Ok(file) if file.warnings.is_empty() => "ok".to_owned(),
         Ok(file) => {
