@@ -1,8 +1,8 @@
 //! `cargo xtask check`: all that a review needs.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::{shell, tests, tools};
+use crate::{packages, shell, tests, tools};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -10,6 +10,7 @@ const CARGO_DENY: &str = "0.20.2";
 pub fn run() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    fuzz_targets()?;
     dependencies()?;
     tests::run(&[])
 }
@@ -19,9 +20,28 @@ fn cargo(args: &[&str]) -> Result<()> {
     shell::run(&mut shell::command(env!("CARGO"), args))
 }
 
+/// They are a workspace of their own, which nothing above compiles.
+fn fuzz_targets() -> Result<()> {
+    packages::ensure(packages::FUZZ)?;
+    let folder = shell::target_dir().join("fuzz-check");
+    let folder = folder.to_str().context("the target folder's name is not UTF-8")?;
+    cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
+    cargo(&[
+        "clippy",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target-dir",
+        folder,
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ])
+}
+
 /// Bans, licences and sources from `deny.toml`; advisories where their database can be reached.
 fn dependencies() -> Result<()> {
-    let deny = tools::ensure("cargo-deny", CARGO_DENY)?;
+    let deny = tools::install("cargo-deny", CARGO_DENY)?;
     eprintln!("check: cargo deny check bans licenses sources");
     shell::run(&mut shell::command(
         &deny,

@@ -28,7 +28,7 @@ const SHOWN_LINES: usize = 30;
 pub fn run(args: &[&str]) -> Result<()> {
     let (seconds, targets) = parse(args, all_targets()?)?;
     packages::ensure(packages::FUZZ)?;
-    let fuzzer = Fuzzer { program: tools::ensure("cargo-fuzz", CARGO_FUZZ)?, seconds };
+    let fuzzer = Fuzzer { program: tools::install("cargo-fuzz", CARGO_FUZZ)?, seconds };
     fs::create_dir_all(fuzzer.folder()).context("cannot make the folder of the logs")?;
     let mut broken = Vec::new();
     for target in targets {

@@ -1,7 +1,5 @@
-//! What chores need beside Rust: Debian packages, and programs that are built from Go modules since Debian has none.
+//! Debian packages that chores need beside Rust.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -39,33 +37,6 @@ pub const TEST: &[Package] = &[
     package("strace", "strace"),
     package("curl", "curl"),
     package("go", "golang-go"),
-];
-
-/// A program and the Go module that it is built of, at a version of our choice.
-#[derive(Clone, Copy)]
-pub struct Module {
-    program: &'static str,
-    module: &'static str,
-    version: &'static str,
-    /// The package of the program within the module.
-    package: &'static str,
-}
-
-/// For `test`: clients that Debian does not package. Of crane, the last version that Debian 12's Go builds.
-pub const CLIENTS: &[Module] = &[
-    Module {
-        program: "crane",
-        module: "github.com/google/go-containerregistry",
-        version: "v0.16.1",
-        package: "cmd/crane",
-    },
-    Module {
-        program: "regctl",
-        module: "github.com/regclient/regclient",
-        version: "v0.11.7",
-        package: "cmd/regctl",
-    },
-    Module { program: "oras", module: "oras.land/oras", version: "v1.3.3", package: "cmd/oras" },
 ];
 
 /// For `bench`: the rivals.
@@ -112,36 +83,6 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Builds the programs that are not there into `tools/bin` of the target folder, and returns that folder for the PATH.
-/// What cannot be built is named with the reason; the tests that want it say that they are skipped.
-pub fn build(wanted: &[Module]) -> Result<PathBuf> {
-    let bin = shell::target_dir().join("tools/bin");
-    let missing = wanted.iter().filter(|m| !bin.join(m.program).is_file() && !shell::has(m.program));
-    for module in missing {
-        eprintln!("packages: building {} {}", module.program, module.version);
-        if let Err(error) = module.build(&bin) {
-            let reason = format!("{error:#}");
-            let reason = reason.lines().last().unwrap_or_default();
-            eprintln!("packages: {} cannot be built: {reason}", module.program);
-        }
-    }
-    Ok(bin)
-}
-
-impl Module {
-    /// By a module of our own that requires exactly this version: `go install` would ask for the list of all versions,
-    /// which not every mirror has.
-    fn build(&self, bin: &Path) -> Result<()> {
-        let own = shell::target_dir().join("tools/go").join(self.program);
-        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
-        let text = format!("module tools\n\nrequire {} {}\n", self.module, self.version);
-        fs::write(own.join("go.mod"), text).with_context(|| format!("cannot write to {}", own.display()))?;
-        let mut go = shell::command("go", ["build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o"]);
-        go.arg(bin.join(self.program)).arg(format!("{}/{}", self.module, self.package));
-        shell::output(go.current_dir(&own).env("CGO_ENABLED", "0")).map(drop)
-    }
 }
 
 /// Whether this process is root.

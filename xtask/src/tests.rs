@@ -8,12 +8,12 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{gantry, packages, shell};
+use crate::{gantry, packages, shell, tools};
 
 /// Sets up and runs the tests; `filter` goes to the test harness.
 pub fn run(filter: &[&str]) -> Result<()> {
     packages::ensure(packages::TEST)?;
-    let tools = packages::build(packages::CLIENTS)?;
+    let tools = tools::clients()?;
     let binary = gantry::build_checked()?;
     // A test that cannot run here prints `skipped: REASON`; the harness shows what passed tests print only when asked.
     let mut cargo =
