@@ -253,6 +253,52 @@ fn a_file_with_the_name_of_a_whiteout_is_refused_and_removes_nothing() {
     assert!(error.contains("Dockerfile:3") && error.contains(".wh.a"), "{error}");
 }
 
+/// A tar with one member, whose header `edit` changes, with an extended header in front if there are records.
+fn tar_of(records: &[(&str, &[u8])], edit: impl FnOnce(&mut tar::Header)) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    if !records.is_empty() {
+        tar.append_pax_extensions(records.iter().copied()).unwrap();
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_path("member").unwrap();
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    edit(&mut header);
+    header.set_cksum();
+    tar.append(&header, std::io::empty()).unwrap();
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn members_that_no_layer_can_hold_are_refused_with_their_line() {
+    let name = "n".repeat(256);
+    let deep = vec!["n".repeat(250); 10].join("/");
+    let check = |tar: Vec<u8>, destination: &str, expected: &str| {
+        let world = World::new();
+        fs::write(world.folder.path().join("context/a.tar"), tar).unwrap();
+        let error = world.error(&format!("FROM scratch\nADD a.tar {destination}"));
+        assert!(error.contains("Dockerfile:2") && error.contains(expected), "{error}");
+    };
+    let device = |header: &mut tar::Header, major| {
+        header.set_entry_type(tar::EntryType::Char);
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(0).unwrap();
+    };
+    check(tar_of(&[], |header| device(header, 0)), "/", "numbers 0:0 means a whiteout to overlayfs");
+    // The kernel would cut this number off to 0.
+    check(tar_of(&[], |header| device(header, 4096)), "/", "device number");
+    check(tar_of(&[("path", name.as_bytes())], |_| {}), "/", "its name has over 255 bytes");
+    check(tar_of(&[("path", deep.as_bytes())], |_| {}), &format!("/{deep}/"), "its path has over 4095 bytes");
+    check(
+        tar_of(&[("SCHILY.xattr.security.capability", b"cap")], |_| {}),
+        "/",
+        "file capabilities are malformed",
+    );
+    check(tar_of(&[], |header| header.set_uid(u32::MAX.into())), "/", "owner 4294967295");
+}
+
 #[test]
 fn a_chain_of_very_many_stages_is_followed_without_a_deep_stack() {
     let stages: String = (1..60_000).map(|next| format!("FROM scratch\nCOPY --from={next} a /\n")).collect();

@@ -29,6 +29,7 @@ use super::beneath::{self, FOLDER, Xattrs, is_overlay_xattr, join, mtime, names,
 use super::index::{Entry, Header, Kind, Time, split_last};
 use super::reader::MAX_PATH_BYTES;
 use super::root::{Follow, Resolved, Root};
+use super::writer::CAPABILITY;
 use super::{HoleReader, LayerWriter, WriteError};
 use crate::digest::{Algorithm, Digest};
 
@@ -478,6 +479,10 @@ fn settle_tree(root: BorrowedFd<'_>, found: &[Item], options: &DiffOptions) -> R
             Fate::Drop => remove(folder.as_fd(), name).map_err(io(path))?,
             Fate::Same if item.removable => remove(folder.as_fd(), name).map_err(io(path))?,
             Fate::Same if item.header.kind != Kind::Directory => {}
+            // Overlayfs hides what is below by it; in a whole tree it is a device, and there for all to see.
+            _ if item.header.kind == Kind::Whiteout && options.tree == TreeKind::Whole => {
+                remove(folder.as_fd(), name).map_err(io(path))?;
+            }
             _ if item.header.kind == Kind::Whiteout => {}
             _ => settle(folder.as_fd(), name, item, options).map_err(io(path))?,
         }
@@ -529,9 +534,6 @@ fn digest(file: File) -> io::Result<Digest> {
 
 /// How much of a path is shown that is too long to be shown.
 const FOLDER_SHOWN_BYTES: usize = 200;
-
-/// File capabilities.
-const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether an attribute belongs to the file and not to the machine that it is on.
 fn is_portable(name: &[u8]) -> bool {

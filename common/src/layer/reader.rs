@@ -12,7 +12,8 @@
 //! - Refused: a PAX size that contradicts the header's; data behind an entry that has none (links, folders, devices); a
 //!   PAX header that says one thing twice; a GNU and a PAX name for one file; names and sizes in a global header;
 //!   whiteouts of nothing, `.` or `..`; what is neither file, folder, link, device nor FIFO; the device 0:0, which
-//!   overlayfs would take for a whiteout; anything but zeros after the end, and more than 1 MiB of these. Docker and
+//!   overlayfs would take for a whiteout, and numbers of devices that the kernel cuts off, perhaps to that one; the owner
+//!   4294967295, which means nobody to the kernel; anything but zeros after the end, and more than 1 MiB of these. Docker and
 //!   BuildKit read on to the end of the input, whatever is there, so that a few bytes of gzip keep them busy for as long as
 //!   they say; a diff ID is of all bytes, so what is too long cannot be cut off but must be refused.
 //! - Ignored, as docker does: other global PAX records, user and group names, access times, AUFS's own
@@ -34,16 +35,20 @@ pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// The longest name of one file, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
 /// The longest path and link target, in bytes: what Linux takes in one system call, without the NUL.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 /// The longest tar, so that no position overflows.
-const MAX_TAR_BYTES: u64 = 1 << 60;
+pub(super) const MAX_TAR_BYTES: u64 = 1 << 60;
 /// The longest run of zeros behind the two blocks that end a tar, in bytes. Writers fill up their last record: 10 KiB for
 /// GNU tar unless told (`-b 20`), never more than this in practice.
 const MAX_TAIL_BYTES: u64 = 1 << 20;
 /// The longest PAX header or GNU long name, in bytes.
-const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+pub(super) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// The highest numbers of a device: the kernel has 12 and 20 bits for them and drops the others.
+const MAX_MAJOR: u32 = 0xfff;
+const MAX_MINOR: u32 = 0xf_ffff;
 
 /// How much one tar may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -374,6 +379,7 @@ impl<R: Read> TarReader<R> {
             return Err(self.refused(at, "data behind an entry that has none"));
         }
         let metadata = pax.metadata(&block).ok_or(self.refused(at, "malformed number"))?;
+        check_numbers(metadata.uid, metadata.gid, &kind).map_err(|fault| self.refused(at, fault))?;
         let header = Header { path: normalise(&path)?, kind, ..metadata };
         match &header.kind {
             Kind::Hardlink { target } if *target == header.path => {
@@ -542,6 +548,21 @@ fn stored_size(block: &Block<'_>, pax: &Pax<'_>) -> Result<u64, &'static str> {
     }
 }
 
+/// Whether the kernel takes the numbers of an entry for what they are.
+pub(super) fn check_numbers<C>(uid: u32, gid: u32, kind: &Kind<C>) -> Result<(), &'static str> {
+    if uid.max(gid) == u32::MAX {
+        return Err("owner 4294967295, which the kernel takes for none");
+    }
+    match kind {
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor }
+            if *major > MAX_MAJOR || *minor > MAX_MINOR =>
+        {
+            Err("device number over 4095:1048575")
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn path_refused(path: &[u8], fault: &'static str) -> TarError {
     TarError::Path { path: shown(path), fault }
 }
@@ -572,7 +593,9 @@ fn normalise(path: &[u8]) -> Result<Vec<u8>, TarError> {
         }
         out.extend_from_slice(name);
     }
-    if out.len() > MAX_PATH_BYTES {
+    // what a whiteout hides may have a name and a path as long as any
+    let marker = if split_last(&out).1.starts_with(WHITEOUT_PREFIX) { WHITEOUT_PREFIX.len() } else { 0 };
+    if out.len() - marker > MAX_PATH_BYTES {
         return Err(path_refused(path, "path of over 4095 bytes"));
     }
     Ok(out)

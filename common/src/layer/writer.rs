@@ -11,6 +11,8 @@
 //! - A whiteout is an empty file `.wh.NAME` with mode, owner and time 0. Opaque markers are never written.
 //! - A hard link follows the entry it points to: of several names the first in order carries the bytes.
 //! - Holes are zeros like others. Two blocks of zeros end the tar.
+//! - What [`TarReader`](super::TarReader) or [`apply`](fn@super::apply) would refuse is refused here: a layer that is
+//!   written can be read and unpacked.
 //!
 //! A change to any of this is a new [`VERSION`]: tests pin the digest of a tar with everything in it.
 
@@ -20,7 +22,10 @@ use std::io::{self, BufWriter, Read, Write};
 use super::block::{BLOCK_BYTES, OCTAL_7_MAX, OCTAL_11_MAX, checksum};
 use super::index::{Content, Entry, Index, Kind, Time, path_order, split_last};
 use super::pax::{XATTR, push_record};
-use super::reader::WHITEOUT_PREFIX;
+use super::reader::{
+    Limits, MAX_EXTENSION_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_TAR_BYTES, WHITEOUT_PREFIX,
+    check_numbers,
+};
 use crate::digest::{Algorithm, Digest};
 
 /// The version of the bytes that this writer makes, kept in [`Index::canonical`].
@@ -109,6 +114,7 @@ impl<W: Write> LayerWriter<W> {
         let mut written = self.settle(entry);
         self.check(&written).map_err(|fault| refused(&written, fault))?;
         check_name(&written)?;
+        check_readable(&written).map_err(|fault| refused(&written, fault))?;
         let header = encode_header(&written).map_err(|fault| refused(&written, fault))?;
         self.write(&header)?;
         let offset = self.position;
@@ -156,6 +162,9 @@ impl<W: Write> LayerWriter<W> {
 
     /// Whether the entry may come now.
     fn check(&self, entry: &Entry) -> Result<(), &'static str> {
+        if self.entries.len() as u64 >= Limits::default().entries {
+            return Err("a layer holds 1048576 entries at most");
+        }
         if self.entries.last().is_some_and(|last| Index::order(last, entry).is_ge()) {
             return Err("it comes after an entry that stands behind it");
         }
@@ -245,8 +254,63 @@ fn check_name(entry: &Entry) -> Result<(), WriteError> {
     if entry.path.contains(&0) || names.any(|name| matches!(name, b"" | b"." | b"..")) {
         return Err(refused(entry, "its path is not names joined by slashes"));
     }
+    if entry.name().len() > MAX_NAME_BYTES {
+        return Err(refused(entry, "its name has over 255 bytes"));
+    }
+    if entry.path.len() > MAX_PATH_BYTES {
+        return Err(refused(entry, "its path has over 4095 bytes"));
+    }
     Ok(())
 }
+
+/// Whether an entry can be read again, and the kernel makes what it says.
+fn check_readable(entry: &Entry) -> Result<(), &'static str> {
+    check_numbers(entry.uid, entry.gid, &entry.kind)?;
+    match &entry.kind {
+        Kind::CharDevice { major: 0, minor: 0 } => {
+            return Err("a device with the numbers 0:0 means a whiteout to overlayfs");
+        }
+        Kind::Symlink { target } if target.len() > MAX_PATH_BYTES => {
+            return Err("its target has over 4095 bytes");
+        }
+        Kind::File { size_bytes, .. } if *size_bytes >= MAX_TAR_BYTES => {
+            return Err("size beyond all bounds");
+        }
+        _ => {}
+    }
+    entry.xattrs.iter().try_for_each(|(name, value)| check_xattr(name, value))
+}
+
+fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    if name.is_empty() || name.iter().any(|b| matches!(b, 0 | b'=')) {
+        return Err("an extended attribute whose name is empty or holds `=`");
+    }
+    if name.len() > MAX_XATTR_NAME_BYTES || value.len() > MAX_XATTR_BYTES {
+        return Err("an extended attribute of over 64 KiB, or whose name has over 255 bytes");
+    }
+    if name == CAPABILITY && !is_capability(value) {
+        return Err("its file capabilities are malformed");
+    }
+    Ok(())
+}
+
+/// Whether the kernel takes `value` for file capabilities: version 2, or 3 with a user that there can be.
+///
+/// Reference: <https://man7.org/linux/man-pages/man7/capabilities.7.html>, "File capability extended attribute
+/// versioning".
+fn is_capability(value: &[u8]) -> bool {
+    match (value, value.len()) {
+        ([0 | 1, 0, 0, 2, ..], 20) => true,
+        ([0 | 1, 0, 0, 3, .., a, b, c, d], 24) => [a, b, c, d] != [&0xff; 4],
+        _ => false,
+    }
+}
+
+/// File capabilities.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+/// What the kernel takes at most, `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
+const MAX_XATTR_NAME_BYTES: usize = 255;
+const MAX_XATTR_BYTES: usize = 64 << 10;
 
 /// The header blocks of an entry, those of a PAX header in front included.
 fn encode_header(entry: &Entry) -> Result<Vec<u8>, &'static str> {
@@ -274,9 +338,6 @@ fn encode_header(entry: &Entry) -> Result<Vec<u8>, &'static str> {
         Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => (major, minor),
         _ => (0, 0),
     };
-    if u64::from(major.max(minor)) > OCTAL_7_MAX {
-        return Err("device number over 2097151");
-    }
     set_octal(&mut ustar.dev_major, major.into());
     set_octal(&mut ustar.dev_minor, minor.into());
     match &entry.kind {
@@ -292,12 +353,9 @@ fn encode_header(entry: &Entry) -> Result<Vec<u8>, &'static str> {
         _ => {}
     }
     for (name, value) in &entry.xattrs {
-        if name.is_empty() || name.iter().any(|b| matches!(b, 0 | b'=')) {
-            return Err("an extended attribute whose name is empty or holds `=`");
-        }
         pax.push(([XATTR.as_bytes(), name].concat(), value.clone()));
     }
-    let mut bytes = encode_pax(pax);
+    let mut bytes = encode_pax(pax)?;
     bytes.extend_from_slice(&with_checksum(block));
     Ok(bytes)
 }
@@ -318,14 +376,17 @@ fn tar_name(entry: &Entry) -> Vec<u8> {
 
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn encode_pax(mut records: Records) -> Vec<u8> {
+fn encode_pax(mut records: Records) -> Result<Vec<u8>, &'static str> {
     if records.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     records.sort();
     let mut data = Vec::new();
     for (key, value) in &records {
         push_record(&mut data, key, value);
+    }
+    if data.len() as u64 > MAX_EXTENSION_BYTES {
+        return Err("its names and attributes have over 1 MiB");
     }
     let mut block = tar::Header::new_ustar();
     let ustar = block.as_ustar_mut().expect("just made as ustar");
@@ -339,7 +400,7 @@ fn encode_pax(mut records: Records) -> Vec<u8> {
     set_octal(&mut ustar.mtime, 0);
     let padded = data.len().next_multiple_of(BLOCK_BYTES);
     data.resize(padded, 0);
-    [&with_checksum(block)[..], &data].concat()
+    Ok([&with_checksum(block)[..], &data].concat())
 }
 
 fn with_checksum(mut block: tar::Header) -> [u8; BLOCK_BYTES] {

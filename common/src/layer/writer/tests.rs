@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::layer::index::Header;
 use crate::layer::reader::{Limits, TarReader};
+use crate::layer::{ApplyOptions, Owners, apply};
 
 type Written = (Header, Vec<u8>);
 
@@ -54,6 +57,13 @@ fn hardlink(path: &str, target: &str) -> Written {
     other(path, Kind::Hardlink { target: target.into() })
 }
 
+/// File capabilities of a version.
+fn capability(version: u8) -> Vec<u8> {
+    let mut value = vec![0; if version == 3 { 24 } else { 20 }];
+    (value[0], value[3], value[5]) = (1, version, 4);
+    value
+}
+
 /// One of everything that has a spelling of its own.
 fn everything() -> Vec<Written> {
     let long = "l".repeat(101);
@@ -89,7 +99,7 @@ fn everything() -> Vec<Written> {
         entry.mode = 0o4755;
         entry.mtime = Time::from_seconds(OCTAL_11_MAX as i64 + 1);
         entry.xattrs.insert(b"user.x".to_vec(), b"1\n2".to_vec());
-        entry.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0, 4]);
+        entry.xattrs.insert(b"security.capability".to_vec(), capability(2));
     });
     entries
 }
@@ -97,8 +107,8 @@ fn everything() -> Vec<Written> {
 #[test]
 fn the_bytes_of_a_tar_do_not_change_unnoticed() {
     let (tar, index) = write(&everything()).unwrap();
-    assert_eq!(Digest::sha256(&tar).short(), "6874b527c7ad");
-    assert_eq!(Digest::sha256(&index.encode()).short(), "ea8343bb805a");
+    assert_eq!(Digest::sha256(&tar).short(), "487951d363ac");
+    assert_eq!(Digest::sha256(&index.encode()).short(), "72b76f994ff9");
 }
 
 #[test]
@@ -186,10 +196,43 @@ fn entries_that_no_tar_of_ours_can_hold_are_refused() {
     check_refused(&[dir("d"), file("d/.", b"")], "slashes");
     check_refused(&[file("a\0b", b"")], "slashes");
     check_refused(&[symlink("s", "")], "link to nothing");
-    check_refused(&[other("c", Kind::CharDevice { major: 1, minor: 1 << 21 })], "device number");
-    let (mut entry, data) = file("f", b"");
-    entry.xattrs.insert(b"user.a=b".to_vec(), vec![]);
-    check_refused(&[(entry, data)], "extended attribute");
+}
+
+#[test]
+fn entries_that_nobody_could_read_or_unpack_are_refused() {
+    check_refused(&[other("c", Kind::CharDevice { major: 0, minor: 0 })], "whiteout to overlayfs");
+    check_refused(&[other("c", Kind::CharDevice { major: 4096, minor: 0 })], "device number");
+    check_refused(&[other("c", Kind::BlockDevice { major: 1, minor: 1 << 20 })], "device number");
+    check_refused(&[file(&"n".repeat(256), b"")], "its name has over 255 bytes");
+    check_refused(&[other(&"n".repeat(256), Kind::Whiteout)], "its name has over 255 bytes");
+    check_refused(&[symlink("s", &"t".repeat(4096))], "its target has over 4095 bytes");
+    let name = "n".repeat(255);
+    let folders: Vec<_> = (1..=17).map(|depth| dir(&vec![&*name; depth].join("/"))).collect();
+    assert!(write(&folders[..16]).is_ok());
+    check_refused(&folders, "its path has over 4095 bytes");
+
+    let with = |edit: &dyn Fn(&mut Header)| {
+        let (mut entry, data) = file("f", b"");
+        edit(&mut entry);
+        [(entry, data)]
+    };
+    check_refused(&with(&|entry| entry.uid = u32::MAX), "owner 4294967295");
+    check_refused(&with(&|entry| entry.gid = u32::MAX), "owner 4294967295");
+    let xattr = |name: &str, value: Vec<u8>| {
+        with(&|entry| drop(entry.xattrs.insert(name.as_bytes().to_vec(), value.clone())))
+    };
+    check_refused(&xattr("user.a=b", vec![]), "extended attribute");
+    check_refused(&xattr(&format!("user.{name}"), vec![]), "extended attribute");
+    check_refused(&xattr("user.a", vec![0; (64 << 10) + 1]), "extended attribute");
+    check_refused(&xattr("security.capability", vec![1, 0, 0, 2, 0, 4]), "file capabilities");
+    let mut nobodys = capability(3);
+    nobodys[20..].fill(0xff);
+    check_refused(&xattr("security.capability", nobodys), "file capabilities");
+    assert!(write(&xattr("security.capability", capability(3))).is_ok());
+    let many = with(&|entry| {
+        entry.xattrs.extend((0..17).map(|n| (format!("user.{n}").into_bytes(), vec![0; 64 << 10])));
+    });
+    check_refused(&many, "over 1 MiB");
 }
 
 #[test]
@@ -332,7 +375,84 @@ fn any_tree() -> impl Strategy<Value = Vec<Written>> {
     })
 }
 
+/// Entries of which many cannot be read or unpacked, each below folders that can.
+fn any_wild_entries() -> impl Strategy<Value = Vec<Written>> {
+    let name = prop_oneof![
+        9 => "[a-c]".boxed(),
+        1 => prop::sample::select(vec![".", "..", ".wh.a", ".wh..wh.b", "a\0", ""]).prop_map(str::to_owned).boxed(),
+        1 => (254..257_usize).prop_map(|len| "n".repeat(len)).boxed(),
+    ];
+    let path = prop_oneof![
+        9 => vec(name, 1..4).prop_map(|names| names.join("/")),
+        1 => (14..18_usize).prop_map(|depth| vec!["n".repeat(255); depth].join("/")),
+    ];
+    let numbers = || {
+        let major = prop::sample::select(vec![0, 1, 4095, 4096, 1 << 16, u32::MAX]);
+        (major, prop::sample::select(vec![0, 1, 0xf_ffff, 1 << 20, u32::MAX]))
+    };
+    let kind = prop_oneof![
+        Just(Kind::File { size_bytes: 0, content: () }),
+        Just(Kind::Directory),
+        Just(Kind::Fifo),
+        Just(Kind::Whiteout),
+        Just(Kind::Opaque),
+        prop::sample::select(vec![0_usize, 1, 4095, 4096])
+            .prop_map(|len| Kind::Symlink { target: vec![b't'; len] }),
+        "[a-c](/[a-c])?".prop_map(|target| Kind::Hardlink { target: target.into_bytes() }),
+        numbers().prop_map(|(major, minor)| Kind::CharDevice { major, minor }),
+        numbers().prop_map(|(major, minor)| Kind::BlockDevice { major, minor }),
+    ];
+    let id = || prop::sample::select(vec![0, 1, 0o777_7777, 0o1000_0000, u32::MAX - 1, u32::MAX]);
+    let value = prop_oneof![
+        vec(any::<u8>(), 0..30),
+        Just(capability(2)),
+        Just(capability(3)),
+        Just(vec![0; (64 << 10) + 1])
+    ];
+    let xattr =
+        prop::sample::select(vec!["security.capability", "trusted.overlay.opaque", "user.a", "a=b", ""]);
+    let xattrs = btree_map(xattr.prop_map(|name| name.as_bytes().to_vec()), value, 0..2);
+    let entry = (path, kind, 0..0o10000_u32, id(), id(), any::<i64>(), xattrs);
+    vec(entry, 1..20).prop_map(|wanted| {
+        let mut tree = BTreeMap::new();
+        for (path, kind, mode, uid, gid, seconds, xattrs) in wanted {
+            for (at, _) in path.match_indices('/') {
+                tree.insert(path[..at].to_owned(), dir(&path[..at]));
+            }
+            let mtime = Time::from_seconds(seconds);
+            let entry = Header { path: path.clone().into_bytes(), kind, mode, uid, gid, mtime, xattrs };
+            tree.entry(path).or_insert((entry, Vec::new()));
+        }
+        let mut entries: Vec<_> = tree.into_values().collect();
+        entries.sort_by(|(a, _), (b, _)| path_order(&a.path, &b.path));
+        entries
+    })
+}
+
 proptest! {
+    #[test]
+    fn whatever_the_writer_takes_can_be_read_and_unpacked(entries in any_wild_entries()) {
+        let mut writer = LayerWriter::new(Vec::new(), WriterOptions::default());
+        let mut taken = Vec::new();
+        for (entry, _) in entries {
+            if writer.append(&entry, None).is_ok() {
+                taken.push(entry.path);
+            }
+        }
+        let (tar, _) = writer.finish().unwrap();
+        let found = read(&tar).into_iter().map(|(entry, _)| entry.path);
+        prop_assert_eq!(found.collect::<Vec<_>>(), taken);
+
+        let ids = crate::snapshot::Ids::current();
+        if ids.owners == Owners::Keep && ids.name == "full" {
+            let folder = tempfile::tempdir().unwrap();
+            let root = std::fs::File::open(folder.path()).unwrap();
+            let options = ApplyOptions { owners: Owners::Keep, limits: Limits::default() };
+            apply(&tar[..], root.as_fd(), &options).unwrap();
+            crate::store::remove_tree(rustix::fs::CWD, folder.path().as_os_str().as_bytes()).unwrap();
+        }
+    }
+
     #[test]
     fn any_tree_reads_back_and_writes_the_same(entries in any_tree()) {
         let (tar, index) = write(&entries).unwrap();
