@@ -63,14 +63,22 @@ impl Daemon {
 
     /// Whether `host` needs no TLS, as far as its name tells: the loopback, what is listed, addresses in listed networks.
     pub(super) fn calls_insecure(&self, host: &str) -> bool {
+        is_loopback(host) || self.lists_insecure(host)
+    }
+
+    /// Whether the user says of `host` that it needs no TLS.
+    pub(super) fn lists_insecure(&self, host: &str) -> bool {
         let address = without_port(host).parse();
-        self.lists(host) || is_loopback(host) || address.is_ok_and(|address| self.contains(address))
+        self.lists(host) || address.is_ok_and(|address| self.lists_address(address))
     }
 
     /// Whether an address may be spoken to without TLS: loopback always, others by the networks listed.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        address.to_canonical().is_loopback()
-            || self.insecure_networks.iter().any(|network| network.contains(&address.to_canonical()))
+        address.to_canonical().is_loopback() || self.lists_address(address)
+    }
+
+    fn lists_address(&self, address: IpAddr) -> bool {
+        self.insecure_networks.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// Whether names must be looked up to know if they are in a listed network.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::settings::SettingsError;
+use super::wire::authority;
 use crate::digest::Digest;
 use crate::reference::DEFAULT_HOST;
 
@@ -63,6 +64,11 @@ impl RequestLine {
         let _ = bare.set_username("");
         let _ = bare.set_password(None);
         RequestLine { method: method.clone(), url: bare.into(), registry: registry.to_owned() }
+    }
+
+    /// Where it went, host and port as references have them: the registry, or a host that it led to.
+    fn host(&self) -> String {
+        Url::parse(&self.url).map_or_else(|_| self.registry.clone(), |url| authority(&url))
     }
 
     pub(super) fn failed(&self, cause: Cause) -> ClientError {
@@ -298,18 +304,21 @@ impl ClientError {
     /// What the user can do about it, when something can be done.
     pub fn hint(&self) -> Option<String> {
         let ClientError::Request { request, cause } = self else { return None };
-        let registry = &request.registry;
+        let (registry, host) = (&request.registry, request.host());
         match &**cause {
             Cause::Transport(Transport::UnknownAuthority) => Some(format!(
-                "if the registry has its own CA, put that certificate at `/etc/docker/certs.d/{registry}/ca.crt`; \
-                 else list `{registry}` under `insecure-registries` in `/etc/docker/daemon.json`"
+                "if `{host}` has its own CA, put that certificate at `/etc/docker/certs.d/{host}/ca.crt`; \
+                 else list `{host}` under `insecure-registries` in `/etc/docker/daemon.json`"
             )),
             Cause::Transport(Transport::PlainHttp) => Some(format!(
-                "if the registry is meant to speak plain HTTP, list `{registry}` under `insecure-registries` in \
+                "if `{host}` is meant to speak plain HTTP, list it under `insecure-registries` in \
                  `/etc/docker/daemon.json`"
             )),
             Cause::Transport(Transport::Name(_) | Transport::Refused | Transport::Timeout) => Some(format!(
-                "look whether `{registry}` is the right host and port, and whether a proxy is needed"
+                "look whether `{host}` is the right host and port, and whether a proxy is needed"
+            )),
+            Cause::Status { status: StatusCode::INSUFFICIENT_STORAGE, .. } => Some(format!(
+                "the disk of `{registry}` is full: who runs it has to make room, then push again"
             )),
             Cause::Status { status, .. }
                 if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
@@ -359,5 +368,10 @@ fn is_transient(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || (status.is_server_error()
-            && !matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED))
+            && !matches!(
+                status,
+                StatusCode::NOT_IMPLEMENTED
+                    | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+                    | StatusCode::INSUFFICIENT_STORAGE
+            ))
 }

@@ -8,7 +8,8 @@
 //! - **Where**: `docker.io` is `registry-1.docker.io`; its mirrors, from `daemon.json`, are asked first when pulling,
 //!   each once, anonymously unless `config.json` knows them by their own name. Hosts are spoken to by HTTPS; the
 //!   loopback (`localhost`, 127.0.0.0/8, ::1) and what `insecure-registries` lists by HTTPS with any certificate and
-//!   then by plain HTTP. A name that lies in a listed network is used at the address that was looked up for that.
+//!   then by plain HTTP. A name that lies in a listed network is used at the address that was looked up for that. What
+//!   holds for a registry does not hold for where it leads to, see `connector.rs`.
 //! - **Who**: see `auth.rs` for what is sent to whom. `config.json` and helpers are asked at the first 401.
 //! - **What comes back** is not believed: manifests are verified here, blobs by whoever writes them (a store's
 //!   ingest), which hashes them anyway; [`BlobStream`] sees to their length.
@@ -21,6 +22,7 @@
 mod auth;
 mod blobs;
 mod challenge;
+mod connector;
 mod credentials;
 mod daemon;
 pub mod docker_config;
@@ -40,7 +42,6 @@ mod uploads;
 mod wire;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,10 +51,8 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use self::auth::{Authorizer, Source};
-use self::daemon::Daemon;
+use self::connector::{Connector, Trust};
 use self::host::{Endpoints, Host};
-use self::names::{Names, without_port};
-use self::tls::HostCerts;
 use self::wire::{Wire, authority};
 use crate::reference::{DEFAULT_HOST, Repository};
 
@@ -126,9 +125,7 @@ impl std::fmt::Debug for Proxies {
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    options: ClientOptions,
-    daemon: Arc<Daemon>,
-    names: Names,
+    connector: Arc<Connector>,
     hosts: Mutex<HashMap<String, Arc<OnceCell<Arc<Host>>>>>,
 }
 
@@ -138,15 +135,11 @@ impl Client {
     /// # Errors
     /// When that file is malformed.
     pub fn new(options: ClientOptions) -> Result<Client, ClientError> {
-        Client::inner(options).map(|inner| Client(Arc::new(inner)))
+        Ok(Client::of(Connector::new(options).map_err(Box::new)?))
     }
 
-    fn inner(options: ClientOptions) -> Result<Inner, ClientError> {
-        let daemon = match &options.daemon_file {
-            Some(path) => Daemon::read(path).map_err(Box::new)?,
-            None => Daemon::default(),
-        };
-        Ok(Inner { options, daemon: Arc::new(daemon), names: Names::default(), hosts: Mutex::default() })
+    fn of(connector: Connector) -> Self {
+        Client(Arc::new(Inner { connector: Arc::new(connector), hosts: Mutex::default() }))
     }
 
     /// The registry that `repository` is at.
@@ -156,7 +149,7 @@ impl Client {
 
     async fn host_named(&self, name: &str) -> Result<Arc<Host>, ClientError> {
         let make = || async {
-            let source = Source::File(self.0.options.config_file.clone());
+            let source = Source::File(self.0.connector.options.config_file.clone());
             self.connect(name, source).await.map(Arc::new)
         };
         self.cell(name).get_or_try_init(make).await.cloned()
@@ -166,7 +159,7 @@ impl Client {
     async fn endpoints(&self, repository: &Repository) -> Result<Endpoints, ClientError> {
         let mut endpoints = Vec::new();
         if repository.host() == DEFAULT_HOST {
-            for url in &self.0.daemon.mirrors {
+            for url in &self.0.connector.daemon.mirrors {
                 let make = || async { self.mirror(url).map(Arc::new) };
                 endpoints.push(self.cell(url.as_str()).get_or_try_init(make).await.cloned()?);
             }
@@ -186,88 +179,54 @@ impl Client {
             return Err(ClientError::Host { registry: name.to_owned() });
         }
         let address = if name == DEFAULT_HOST { DOCKER_IO_HOST } else { name };
-        let trust = self.trust(address).await;
+        let trust = self.0.connector.trust(address).await;
         let schemes: &[&str] = if trust == Trust::Verified { &["https"] } else { &["https", "http"] };
         // Not every host of a reference is one of a URL: `256.1.1.1` is none.
         let candidates: Result<Vec<Url>, _> =
             schemes.iter().map(|scheme| Url::parse(&format!("{scheme}://{address}/"))).collect();
         let candidates = candidates.map_err(|_| ClientError::Host { registry: name.to_owned() })?;
         Ok(Host {
+            wire: self.wire(name, address, trust, self.0.connector.options.retry, &candidates)?,
             candidates,
             origin: OnceCell::new(),
             authorizer: Authorizer::new(source),
-            wire: self.wire(name, address, trust, self.0.options.retry)?,
         })
     }
 
     /// A mirror is asked once: the registry itself stands behind it.
     fn mirror(&self, url: &Url) -> Result<Host, ClientError> {
         let name = authority(url);
-        let insecure = self.0.daemon.calls_insecure(&name);
+        let insecure = self.0.connector.daemon.calls_insecure(&name);
         let trust = if insecure { Trust::Any { pinned: Vec::new() } } else { Trust::Verified };
-        let once = RetryPolicy { attempts: 1, ..self.0.options.retry };
+        let once = RetryPolicy { attempts: 1, ..self.0.connector.options.retry };
+        let candidates = vec![url.clone()];
         Ok(Host {
-            candidates: vec![url.clone()],
+            wire: self.wire(&name, &name, trust, once, &candidates)?,
+            candidates,
             origin: OnceCell::new(),
-            authorizer: Authorizer::new(Source::File(self.0.options.config_file.clone())),
-            wire: self.wire(&name, &name, trust, once)?,
+            authorizer: Authorizer::new(Source::File(self.0.connector.options.config_file.clone())),
         })
     }
 
-    /// Whether plain HTTP and unknown certificates are allowed at `host`.
-    async fn trust(&self, host: &str) -> Trust {
-        let daemon = &self.0.daemon;
-        if daemon.calls_insecure(host) {
-            return Trust::Any { pinned: Vec::new() };
-        }
-        let name = without_port(host);
-        if name.parse::<IpAddr>().is_ok() || !daemon.lists_networks() {
-            return Trust::Verified;
-        }
-        let found = self.0.names.lookup(name).await.unwrap_or_default();
-        let pinned: Vec<_> = found.into_iter().filter(|address| daemon.contains(address.ip())).collect();
-        if pinned.is_empty() { Trust::Verified } else { Trust::Any { pinned } }
-    }
-
-    fn wire(&self, name: &str, host: &str, trust: Trust, retry: RetryPolicy) -> Result<Wire, ClientError> {
-        let options = &self.0.options;
-        let certs = HostCerts::read(&options.certs_dirs, host).map_err(Box::new)?;
-        let (tls, pinned) = match trust {
-            Trust::Verified => (tls::verified(certs), Vec::new()),
-            Trust::Any { pinned } => (tls::unverified(certs), pinned),
-        };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.map_err(Box::new)?)
-            .dns_resolver(Arc::new(self.0.names.clone()))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(USER_AGENT)
-            .connect_timeout(options.connect_timeout)
-            .http1_only()
-            .no_proxy();
-        if !pinned.is_empty() {
-            builder = builder.resolve_to_addrs(without_port(host), &pinned);
-        }
-        for proxy in options.proxies.reqwest().map_err(Box::new)? {
-            builder = builder.proxy(proxy);
-        }
+    fn wire(
+        &self,
+        name: &str,
+        host: &str,
+        trust: Trust,
+        retry: RetryPolicy,
+        candidates: &[Url],
+    ) -> Result<Wire, ClientError> {
+        let connector = &self.0.connector;
         Ok(Wire {
             registry: name.to_owned(),
-            http: builder.build().expect("TLS is configured already, and nothing else in it can fail"),
-            daemon: self.0.daemon.clone(),
+            http: connector.to_registry(host, trust).map_err(Box::new)?,
+            origins: candidates.iter().map(Url::origin).collect(),
+            connector: connector.clone(),
             retry,
-            stall_timeout: options.stall_timeout,
+            stall_timeout: connector.options.stall_timeout,
             answered: AtomicBool::new(false),
         })
     }
-}
-
-/// What a registry's certificate must be.
-#[derive(Debug, PartialEq, Eq)]
-enum Trust {
-    /// Signed by someone we know.
-    Verified,
-    /// Anything, or no TLS at all; only at these addresses, if there are any.
-    Any { pinned: Vec<SocketAddr> },
 }
 
 impl Proxies {

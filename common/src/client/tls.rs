@@ -51,6 +51,11 @@ impl HostCerts {
         Ok(HostCerts::default())
     }
 
+    /// The same trust without our certificate.
+    pub(super) fn without_identity(self) -> Self {
+        HostCerts { identity: None, ..self }
+    }
+
     fn of_files(files: &[PathBuf]) -> Result<Self, SettingsError> {
         let mut certs = HostCerts::default();
         for path in files {

@@ -106,7 +106,9 @@ impl Host {
         let scopes = Scopes::push(upload.repository.path()).merge(&Scopes::pull(from));
         match self.send(post(url), scopes).await {
             Ok(reply) if reply.status() == StatusCode::CREATED => Ok(Begun::Mounted),
-            Ok(reply) if reply.status() == StatusCode::ACCEPTED => session(&reply, 0).map(Begun::Session),
+            Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
+                self.session(&reply, 0).map(Begun::Session)
+            }
             Ok(reply) => {
                 tracing::debug!(error = %reply.into_error().await, "no mount");
                 self.begin_session(upload).await.map(Begun::Session)
@@ -122,7 +124,7 @@ impl Host {
     async fn begin_session(&self, upload: &Upload<'_>) -> Result<Session, ClientError> {
         let url = self.uploads_url(upload).await?;
         let reply = self.send(post(url), Scopes::push(upload.repository.path())).await?;
-        session(&reply.expect(&[StatusCode::ACCEPTED]).await?, 0)
+        self.session(&reply.expect(&[StatusCode::ACCEPTED]).await?, 0)
     }
 
     async fn uploads_url(&self, upload: &Upload<'_>) -> Result<Url, ClientError> {
@@ -147,7 +149,7 @@ impl Host {
                 .body(part(rest));
             let reply =
                 self.send_part(upload, &patch, &[StatusCode::ACCEPTED, StatusCode::NO_CONTENT]).await?;
-            (reply.location()?, Body::Bytes(Bytes::new()))
+            (self.wire.location(&reply)?, Body::Bytes(Bytes::new()))
         };
         let put = Call::new(Method::PUT, with_digest(location, upload.digest))
             .header(CONTENT_TYPE, OCTETS)
@@ -177,13 +179,13 @@ impl Host {
         if last == 0 || last >= upload.size_bytes {
             return None;
         }
-        let location = reply.location().unwrap_or_else(|_| held.location.clone());
+        let location = self.wire.location(&reply).unwrap_or_else(|_| held.location.clone());
         Some(Session { location, offset: last + 1 })
     }
-}
 
-fn session(reply: &Reply, offset: u64) -> Result<Session, ClientError> {
-    Ok(Session { location: reply.location()?, offset })
+    fn session(&self, reply: &Reply, offset: u64) -> Result<Session, ClientError> {
+        Ok(Session { location: self.wire.location(reply)?, offset })
+    }
 }
 
 fn post<'a>(url: Url) -> Call<'a> {

@@ -23,9 +23,9 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use url::Url;
+use url::{Origin, Url};
 
-use super::daemon::Daemon;
+use super::connector::Connector;
 use super::error::{Cause, ClientError, RegistryError, RequestLine, Transport};
 
 const REDIRECT_LIMIT: usize = 10;
@@ -96,8 +96,11 @@ impl<'a> Call<'a> {
 /// The way to one registry: connections, and how patient we are.
 pub(super) struct Wire {
     pub(super) registry: String,
+    /// To the registry itself.
     pub(super) http: reqwest::Client,
-    pub(super) daemon: Arc<Daemon>,
+    /// What the registry itself is. Others are reached as their own settings say.
+    pub(super) origins: Vec<Origin>,
+    pub(super) connector: Arc<Connector>,
     pub(super) retry: RetryPolicy,
     pub(super) stall_timeout: Duration,
     pub(super) answered: AtomicBool,
@@ -119,8 +122,7 @@ impl Wire {
             if !reply.is_redirect() || !matches!(call.method, Method::GET | Method::HEAD) {
                 return Ok(reply);
             }
-            let next = reply.location()?;
-            self.check_redirect(&reply, &next)?;
+            let next = self.location(&reply)?;
             left_origin |= next.origin() != call.url.origin();
             url = next;
         }
@@ -128,18 +130,27 @@ impl Wire {
         Err(line.failed(Cause::Redirect { to: bare(&url), reason: "too many redirects" }))
     }
 
-    /// From HTTPS to plain HTTP only where the user allowed plain HTTP: what comes back may be a manifest found by
-    /// tag, which nothing else protects.
-    fn check_redirect(&self, reply: &Reply, next: &Url) -> Result<(), ClientError> {
+    /// Where an answer leads, be it a redirect or an upload session. From HTTPS to plain HTTP only where the user lists
+    /// that host: what comes back may be a manifest found by tag, which nothing else protects, and what is sent there
+    /// others could read.
+    pub(super) fn location(&self, reply: &Reply) -> Result<Url, ClientError> {
+        let next = reply.location()?;
         let allowed = match next.scheme() {
             "https" => true,
-            "http" => reply.url.scheme() == "http" || self.daemon.calls_insecure(&authority(next)),
+            "http" => reply.url.scheme() == "http" || self.connector.daemon.lists_insecure(&authority(&next)),
             _ => false,
         };
         if allowed {
-            return Ok(());
+            return Ok(next);
         }
-        Err(reply.line.failed(Cause::Redirect { to: bare(next), reason: "that would leave HTTPS" }))
+        Err(reply.line.failed(Cause::Redirect { to: bare(&next), reason: "that would leave HTTPS" }))
+    }
+
+    async fn http(&self, url: &Url) -> Result<reqwest::Client, ClientError> {
+        if self.origins.contains(&url.origin()) {
+            return Ok(self.http.clone());
+        }
+        Ok(self.connector.to_foreign(&authority(url)).await.map_err(Box::new)?)
     }
 
     async fn exchange_once(
@@ -149,7 +160,8 @@ impl Wire {
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, ClientError> {
         let line = RequestLine::new(&self.registry, &call.method, &url);
-        let mut request = self.http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        let http = self.http(&url).await?;
+        let mut request = http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
@@ -268,7 +280,7 @@ impl Reply {
 
     /// `Location`, resolved. Where it names the same host by plain HTTP though we speak HTTPS with it, as registries
     /// behind a proxy do that does not tell them, HTTPS is kept.
-    pub(super) fn location(&self) -> Result<Url, ClientError> {
+    fn location(&self) -> Result<Url, ClientError> {
         let location = self.header(LOCATION.as_str()).and_then(|text| self.url.join(text).ok());
         let mut url = location.ok_or_else(|| self.broken("the answer lacks a usable Location"))?;
         let same_host = url.host() == self.url.host();

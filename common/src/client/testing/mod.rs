@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::connector::Connector;
 use super::{Client, ClientOptions, RetryPolicy};
 
 /// A request as it came.
@@ -326,6 +327,8 @@ impl Authority {
             "localhost".to_owned(),
             "127.0.0.1".to_owned(),
             "registry.test".to_owned(),
+            "realm.test".to_owned(),
+            "elsewhere.test".to_owned(),
             "registry-1.docker.io".to_owned(),
         ];
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -378,9 +381,9 @@ pub(crate) fn client_knowing(
         ..ClientOptions::default()
     };
     change(&mut options);
-    let mut inner = Client::inner(options).unwrap();
-    inner.names.known = names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
-    Client(Arc::new(inner))
+    let mut connector = Connector::new(options).unwrap();
+    connector.names.known = names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
+    Client::of(connector)
 }
 
 /// Bytes without a pattern that a mistake in offsets could hide in.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::uploads::simple;
 use super::*;
 use crate::client::testing::registry::Registry;
 use crate::client::testing::{Answer, Authority, Fault, client, client_knowing};
@@ -116,7 +117,7 @@ async fn a_name_within_a_listed_network_is_insecure_too() {
     let files = Files::new().daemon(&json!({ "insecure-registries": ["10.0.0.0/8"] }));
     let client =
         client_knowing(&[("registry.test", ([192, 0, 2, 1], 0).into())], |options| files.apply(options));
-    assert_eq!(client.trust("registry.test").await, crate::client::Trust::Verified);
+    assert_eq!(client.0.connector.trust("registry.test").await, crate::client::connector::Trust::Verified);
 }
 
 #[tokio::test]
@@ -163,6 +164,97 @@ async fn a_redirect_from_tls_to_plain_http_is_refused() {
     let error = client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
     assert!(error.to_string().contains("that would leave HTTPS"), "{error}");
     assert!(plain.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_session_that_leaves_tls_gets_no_byte() {
+    let authority = Authority::new();
+    let plain = Server::plain(|_| Answer::status(201)).await;
+    let files = Files::new().certs("registry.test", "ca.crt", &authority.pem());
+    let blob = blob_of(b"layer");
+    // The loopback needs no TLS, but nobody says so of a host that an HTTPS registry leads to.
+    for host in ["127.0.0.1", "plain.test"] {
+        let target = format!("http://{host}:{}/session", plain.address.port());
+        let server = Server::tls(&authority, move |_| Answer::status(202).header("Location", &target)).await;
+        let names = [("registry.test", server.address), ("plain.test", plain.address)];
+        let client = client_knowing(&names, |options| files.apply(options));
+        let error =
+            client.upload(&simple(&repository("registry.test"), &blob.digest, b"layer")).await.unwrap_err();
+        assert!(error.to_string().contains("that would leave HTTPS"), "{error}");
+    }
+    assert!(plain.requests().is_empty());
+
+    let target = format!("http://plain.test:{}/session", plain.address.port());
+    let server = Server::tls(&authority, move |_| Answer::status(202).header("Location", &target)).await;
+    let listed = format!("plain.test:{}", plain.address.port());
+    let files = files.daemon(&json!({ "insecure-registries": [listed] }));
+    let names = [("registry.test", server.address), ("plain.test", plain.address)];
+    let client = client_knowing(&names, |options| files.apply(options));
+    client.upload(&simple(&repository("registry.test"), &blob.digest, b"layer")).await.unwrap();
+    assert_eq!(plain.lines(), ["PUT /session"]);
+}
+
+#[tokio::test]
+async fn the_password_of_an_insecure_registry_does_not_go_to_an_unverified_realm() {
+    let unknown = Authority::new();
+    let realm = Server::tls(&unknown, |_| Answer::body(r#"{"token":"good"}"#)).await;
+    let url = format!("https://realm.test:{}/token", realm.address.port());
+    let registry = Server::tls(&unknown, move |_| Answer::bearer(&url, "")).await;
+    let files = Files::new().daemon(&json!({ "insecure-registries": ["registry.test"] }));
+    let files = files.login("registry.test", "ann", "s3cret");
+    let names = [("registry.test", registry.address), ("realm.test", realm.address)];
+    let client = client_knowing(&names, |options| files.apply(options));
+    let error = client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
+    assert_eq!(transport(&error), Some(&Transport::UnknownAuthority), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("certs.d/realm.test:{}/ca.crt", realm.address.port())), "{hint}");
+    assert!(realm.requests().is_empty());
+
+    // What the user says of the realm counts for it.
+    let files = files.certs("realm.test", "ca.crt", &unknown.pem());
+    let client = client_knowing(&names, |options| files.apply(options));
+    client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
+    assert!(realm.requests()[0].header("authorization").is_some());
+}
+
+#[tokio::test]
+async fn our_certificate_and_the_cas_of_a_registry_are_not_for_hosts_that_it_leads_to() {
+    let mut authority = Authority::new();
+    authority.wants_client = true;
+    let (certificate, key) = authority.issue();
+    let other = Server::tls(&authority, |_| Answer::body("blob")).await;
+    let target = format!("https://elsewhere.test:{}/blob", other.address.port());
+    let server = Server::tls(&authority, move |_| Answer::status(302).header("Location", &target)).await;
+    let names = [("registry.test", server.address), ("elsewhere.test", other.address)];
+    let of_registry = |files: Files, folder: &str| {
+        files
+            .certs(folder, "ca.crt", &authority.pem())
+            .certs(folder, "client.cert", &certificate.pem())
+            .certs(folder, "client.key", &key.serialize_pem())
+    };
+    let files = of_registry(Files::new(), "registry.test");
+    let client = client_knowing(&names, |options| files.apply(options));
+    let error = client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
+    assert_eq!(transport(&error), Some(&Transport::UnknownAuthority), "{error}");
+
+    let files = of_registry(files, "elsewhere.test");
+    let client = client_knowing(&names, |options| files.apply(options));
+    client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
+    assert!(other.requests().is_empty(), "who asks for a certificate gets none");
+}
+
+#[tokio::test]
+async fn a_full_disk_over_there_is_told_at_once() {
+    let server = Server::plain(|_| Answer::error(507, "UNKNOWN", "the disk is full")).await;
+    let patient = |options: &mut crate::client::ClientOptions| {
+        options.retry.first_pause = std::time::Duration::from_secs(3600);
+    };
+    let blob = blob_of(b"layer");
+    let repository = repository(&server.host());
+    let error = client_with(patient).upload(&simple(&repository, &blob.digest, b"layer")).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    assert!(error.hint().unwrap().contains("make room"), "{:?}", error.hint());
+    assert_eq!(server.lines(), ["POST /v2/team/app/blobs/uploads/"]);
 }
 
 /// docker.io behind a mirror, both in memory.

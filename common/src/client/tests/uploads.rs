@@ -30,7 +30,7 @@ async fn upload(
     client.upload(&Upload { mount_from: from.as_ref(), ..simple(&repository, &digest, bytes) }).await
 }
 
-fn simple<'a>(repository: &'a Repository, digest: &'a Digest, bytes: &[u8]) -> Upload<'a> {
+pub(super) fn simple<'a>(repository: &'a Repository, digest: &'a Digest, bytes: &[u8]) -> Upload<'a> {
     Upload {
         repository,
         digest,
