@@ -14,7 +14,7 @@ use common::store::{Store, TaggedImage};
 
 use crate::clock;
 use crate::context::{Context, IgnoreFile};
-use crate::dockerfile::{self, Dockerfile, Kind, Parsed};
+use crate::dockerfile::{self, Dockerfile, Kind, Parsed, Warning};
 use crate::error::{BuildError, Cause};
 use crate::event::Event;
 use crate::execute::{self, Layers, execute};
@@ -38,13 +38,12 @@ pub fn build(
     let progress = Progress::new(environment.events);
     let parsed = read_dockerfile(request, &progress)?;
     let dockerfile = &parsed.dockerfile;
-    dockerfile.warnings.iter().for_each(|warning| (environment.events)(Event::Doubtful(warning)));
-    warn_of_unused_arguments(dockerfile, request, environment.events);
     let empty = store.scratch()?;
     let root = request.context.as_deref().unwrap_or(empty.path());
     let context = Context::open(store, root, read_ignore(request, root, &progress)?)?;
     let plan = make_plan(store, request, environment, &parsed, &progress)?;
     let epoch = epoch(request, &plan)?;
+    warn(dockerfile, &plan, request, environment.events)?;
     let missing = sources::check(&plan, &context);
     if !missing.is_empty() {
         return Err(BuildError::of_problems(&dockerfile.source, missing));
@@ -122,6 +121,27 @@ fn epoch(request: &BuildRequest, plan: &Plan) -> Result<Option<i64>, BuildError>
         None => Ok(request.source_date_epoch),
         Some(text) => text.parse().map(Some).map_err(|_| BuildError::Epoch(text.clone())),
     }
+}
+
+/// Says what is doubtful, in order of lines; fails when the Dockerfile wants that.
+fn warn(
+    dockerfile: &Dockerfile,
+    plan: &Plan,
+    request: &BuildRequest,
+    events: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<(), BuildError> {
+    let mut warnings: Vec<&Warning> = dockerfile.warnings.iter().chain(&plan.warnings).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    for warning in &warnings {
+        let (line, _) = dockerfile.source.line_range(warning.span);
+        events(Event::Doubtful { warning, line });
+    }
+    warn_of_unused_arguments(dockerfile, request, events);
+    if warnings.is_empty() || !dockerfile.directives.checks.fails {
+        return Ok(());
+    }
+    let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
+    Err(BuildError::Doubtful { rules: rules.into_iter().collect::<Vec<_>>().join(", ") })
 }
 
 /// Build arguments that no `ARG` asks for were probably mistyped.
@@ -219,12 +239,17 @@ fn finish(
         set_platform(&mut config, platform);
     }
     let platform = record::platform(&config);
-    progress.run("exporting to image", || {
+    progress.run_in_parts("exporting to image", |done| {
+        // Each layer was stored by its step.
+        done("exporting layers");
         let id = store.put(&config.to_bytes())?;
         record::put(store, &id, &config, None)?;
+        done(&format!("writing image {id}"));
         for tag in &request.tags {
             let image = TaggedImage { platform: platform.clone(), config: id.clone(), source: None };
             names::set_tag(store, tag.repository(), tag.tag().unwrap_or(&Tag::latest()), image)?;
+            let name = tag.to_string();
+            done(&format!("naming to {}", name.strip_suffix(":latest").unwrap_or(&name)));
         }
         Ok(Built { id, config, platform })
     })

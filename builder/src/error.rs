@@ -55,6 +55,12 @@ pub enum BuildError {
         /// The stages that have names.
         known: Vec<String>,
     },
+    /// There are warnings, and `# check=error=true`.
+    #[error("lint violation found for rules: {rules}")]
+    Doubtful {
+        /// The names of the rules.
+        rules: String,
+    },
     /// `SOURCE_DATE_EPOCH` is not a number.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`; expected seconds since 1970")]
     Epoch(String),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::copy::Destination;
 use crate::copy::glob;
-use crate::dockerfile::{self, Expander, Kind, Run, Script, SyntaxError, Transfer, history};
+use crate::dockerfile::{
+    self, CommandLine, Expander, Kind, Linter, Pair, Rule, Run, Script, Span, SyntaxError, Transfer, Warning,
+    history,
+};
 use crate::error::{Cause, Problem};
 use crate::image::Draft;
 use crate::plan::{Command, Planner};
@@ -21,6 +24,16 @@ pub(crate) struct Evaluation<'a> {
     draft: Draft,
     steps: Vec<Step>,
     names: StepNames,
+    linter: Linter<'a>,
+    last: LastOfKind,
+}
+
+/// Where the last instruction of a kind stands that only counts once.
+#[derive(Default)]
+struct LastOfKind {
+    cmd: Option<Span>,
+    entrypoint: Option<Span>,
+    healthcheck: Option<Span>,
 }
 
 /// What a stage comes to.
@@ -28,11 +41,14 @@ pub(crate) struct Evaluated {
     pub draft: Draft,
     pub steps: Vec<Step>,
     pub problems: Vec<Problem>,
+    pub warnings: Vec<Warning>,
 }
 
 impl<'a> Evaluation<'a> {
     pub(crate) fn new(planner: &'a Planner<'a>, number: usize, draft: Draft, names: StepNames) -> Self {
-        Evaluation { planner, number, draft, steps: Vec::new(), names }
+        let linter = Linter::new(&planner.dockerfile.directives.checks);
+        let last = LastOfKind::default();
+        Evaluation { planner, number, draft, steps: Vec::new(), names, linter, last }
     }
 
     /// Runs through `commands`: what the image is then, what has to be done for it, and all that is wrong.
@@ -46,7 +62,7 @@ impl<'a> Evaluation<'a> {
                 break;
             }
         }
-        Evaluated { draft: self.draft, steps: self.steps, problems }
+        Evaluated { draft: self.draft, steps: self.steps, problems, warnings: self.linter.warnings }
     }
 
     fn command(&mut self, command: &Command) -> Result<(), Refusal> {
@@ -55,6 +71,9 @@ impl<'a> Evaluation<'a> {
             Kind::Run(run) => return self.step_run(command, run),
             kind => self.expand(|expander| expander.kind(kind))?,
         };
+        if !command.is_trigger {
+            self.lint(command, &kind);
+        }
         match &kind {
             Kind::Add(add) => {
                 refusals::check_add(&add.transfer.sources, add.checksum.as_ref())?;
@@ -69,6 +88,40 @@ impl<'a> Evaluation<'a> {
         }
         self.draft.apply(&kind);
         Ok(())
+    }
+
+    /// Looks for what is doubtful in an expanded instruction.
+    fn lint(&mut self, command: &Command, kind: &Kind) {
+        let name = command.instruction.keyword.text.clone();
+        let mut found: Vec<(Span, Rule)> = Vec::new();
+        let last = match kind {
+            Kind::Cmd(_) => Some(&mut self.last.cmd),
+            Kind::Entrypoint(_) => Some(&mut self.last.entrypoint),
+            Kind::Healthcheck(_) => Some(&mut self.last.healthcheck),
+            _ => None,
+        };
+        // The earlier one is the one without effect.
+        let earlier = last.and_then(|last| last.replace(command.span));
+        found.extend(earlier.map(|span| (span, Rule::MultipleInstructionsDisallowed(name.clone()))));
+        let has_shell = self.draft.image.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+        match kind {
+            Kind::Cmd(CommandLine::Shell(_)) | Kind::Entrypoint(CommandLine::Shell(_)) if !has_shell => {
+                found.push((command.span, Rule::JsonArgsRecommended(name)));
+            }
+            Kind::Env(pairs) | Kind::Label(pairs) if pairs.iter().any(|pair: &Pair| pair.legacy) => {
+                found.push((command.span, Rule::LegacyKeyValueFormat(name)));
+            }
+            Kind::Workdir(path) => {
+                if !self.draft.has_workdir && !path.text.starts_with('/') {
+                    found.push((command.span, Rule::WorkdirRelativePath(path.text.clone())));
+                }
+                self.draft.has_workdir = true;
+            }
+            _ => {}
+        }
+        for (span, rule) in found {
+            self.linter.warn(span, &command.instruction.comments, rule);
+        }
     }
 
     fn lookup(&self) -> impl Fn(&str) -> Option<String> + use<'_, 'a> {

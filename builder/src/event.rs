@@ -52,8 +52,20 @@ pub enum Event<'a> {
         /// Why, in one line.
         error: &'a str,
     },
+    /// A part of what the vertex does is done.
+    Part {
+        /// Which.
+        vertex: VertexId,
+        /// As BuildKit names it: `writing image sha256:…`.
+        name: &'a str,
+    },
     /// The Dockerfile holds something doubtful.
-    Doubtful(&'a Warning),
+    Doubtful {
+        /// What.
+        warning: &'a Warning,
+        /// Where, from 1.
+        line: usize,
+    },
     /// Something else that somebody may want to act upon.
     Warning(&'a str),
 }

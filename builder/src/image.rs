@@ -26,6 +26,8 @@ pub(crate) struct Draft {
     pub arguments: Vec<(String, Option<String>)>,
     /// A `CMD` of this stage: a later `ENTRYPOINT` then leaves it alone.
     has_cmd: bool,
+    /// A `WORKDIR` of this stage or of one that it stands upon.
+    pub has_workdir: bool,
 }
 
 impl Draft {
@@ -62,8 +64,13 @@ impl Draft {
 
     /// A config as it is, without what a stage adds.
     pub(crate) fn bare(image: ImageConfig) -> Self {
-        let mut draft =
-            Draft { image, variables: Variables::default(), arguments: Vec::new(), has_cmd: false };
+        let mut draft = Draft {
+            image,
+            variables: Variables::default(),
+            arguments: Vec::new(),
+            has_cmd: false,
+            has_workdir: false,
+        };
         draft.take_env();
         draft
     }

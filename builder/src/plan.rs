@@ -15,7 +15,9 @@ use common::platform::Platform;
 use common::reference::Reference;
 
 use crate::cycles;
-use crate::dockerfile::{self, Dockerfile, Expander, Instruction, Kind, Parsed, Span};
+use crate::dockerfile::{
+    self, Dockerfile, Expander, Instruction, Kind, Linter, Parsed, Rule, Span, Warning, nearest,
+};
 use crate::error::{BuildError, Cause, Failure, Problem};
 use crate::evaluate::Evaluation;
 use crate::image::Draft;
@@ -31,6 +33,8 @@ pub(crate) struct Plan {
     pub target: usize,
     /// A global `ARG SOURCE_DATE_EPOCH`.
     pub epoch: Option<String>,
+    /// What is legal and doubtful besides what the parser said.
+    pub warnings: Vec<Warning>,
 }
 
 /// One stage, or an image that files are taken from.
@@ -105,7 +109,8 @@ pub(crate) fn plan(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<Plan, BuildEr
     }
     planner.stop_at_problems()?;
     let epoch = planner.global.get("SOURCE_DATE_EPOCH").map(str::to_owned);
-    Ok(Plan { stages: planner.into_stages(), target, epoch })
+    let warnings = std::mem::take(&mut planner.linter.warnings);
+    Ok(Plan { stages: planner.into_stages(), target, epoch, warnings })
 }
 
 pub(crate) struct Planner<'a> {
@@ -121,7 +126,13 @@ pub(crate) struct Planner<'a> {
     faulty: Vec<usize>,
     /// All that is wrong so far, the parser's errors left out.
     problems: Vec<Problem>,
+    /// Names of global arguments.
+    declared: BTreeSet<&'a str>,
+    linter: Linter<'a>,
 }
+
+/// How many "did you mean" are looked for: each is compared with all arguments.
+const MAX_GUESSES: usize = 100;
 
 /// A stage on its way to a [`Stage`].
 pub(crate) struct State {
@@ -219,6 +230,8 @@ impl<'a> Planner<'a> {
             is_single: false,
             faulty: parsed.errors.iter().map(|error| error.span.start).collect(),
             problems: Vec::new(),
+            declared: dockerfile.global_args.iter().map(|arg| arg.name.text.as_str()).collect(),
+            linter: Linter::new(&dockerfile.directives.checks),
         };
         planner.read_global_args();
         for stage in &dockerfile.stages {
@@ -291,6 +304,7 @@ impl<'a> Planner<'a> {
     fn begin(&mut self, stage: &dockerfile::Stage) {
         let number = self.states.len();
         let (mut base, mut platform) = (Base::Scratch, None);
+        self.look_for_undeclared(stage);
         if !self.is_faulty(stage.span) {
             match self.base(stage, number) {
                 Ok(found) => base = found,
@@ -320,6 +334,24 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             draft: None,
         });
+    }
+
+    /// Variables of `FROM` are global arguments, or they are empty.
+    fn look_for_undeclared(&mut self, stage: &dockerfile::Stage) {
+        for word in std::iter::once(&stage.base).chain(&stage.platform) {
+            let lookup = |name: &str| self.global.get(name).map(str::to_owned);
+            let mut expander = Expander::new(self.dockerfile.directives.escape, &lookup);
+            // What cannot be expanded is an error elsewhere.
+            let _ = expander.word(word);
+            for name in expander.unset.iter().filter(|name| !self.declared.contains(name.as_str())) {
+                let known =
+                    || -> Vec<&str> { self.declared.iter().copied().chain(self.global.names()).collect() };
+                let is_few = self.linter.warnings.len() < MAX_GUESSES;
+                let nearest = if is_few { nearest(name, &known()).map(str::to_owned) } else { None };
+                let rule = Rule::UndefinedArgInFrom { name: name.clone(), nearest };
+                self.linter.warn(stage.span, &stage.comments, rule);
+            }
+        }
     }
 
     fn base(&self, stage: &dockerfile::Stage, number: usize) -> Result<Base, Problem> {
@@ -572,6 +604,7 @@ impl<'a> Planner<'a> {
         let names = StepNames::new(self.progress_label(number), has_image, &commands);
         let evaluated = Evaluation::new(self, number, draft.1, names).run(&commands);
         self.problems.extend(evaluated.problems);
+        self.linter.warnings.extend(evaluated.warnings);
         let state = &mut self.states[number];
         (state.platform, state.draft, state.steps) = (draft.0, Some(evaluated.draft), evaluated.steps);
     }

@@ -43,8 +43,17 @@ impl<'a> Progress<'a> {
         name: &str,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
+        self.run_in_parts(name, |_| work())
+    }
+
+    /// As [`Self::run`]; `work` says which parts of it are done.
+    pub(crate) fn run_in_parts<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&dyn Fn(&str)) -> Result<T, E>,
+    ) -> Result<T, E> {
         let vertex = self.start(name);
-        let result = work();
+        let result = work(&|name| (self.events)(Event::Part { vertex, name }));
         match &result {
             Ok(_) => self.finish(vertex),
             Err(error) => self.fail(vertex, &error.to_string()),

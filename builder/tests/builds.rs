@@ -80,11 +80,14 @@ impl World {
         let pull = |reference: &Reference, _: &Platform| Err(format!("no {reference} in this test").into());
         let events = |event: Event<'_>| match event {
             Event::Started { name, .. } => self.vertices.lock().unwrap().push(name.to_owned()),
+            Event::Doubtful { warning, line } => {
+                self.warnings.lock().unwrap().push(format!("{warning} (line {line})"));
+            }
+            Event::Warning(text) => self.warnings.lock().unwrap().push(text.to_owned()),
             Event::Cached { vertex } => {
                 let name = self.vertices.lock().unwrap()[vertex.0 as usize - 1].clone();
                 self.cached.lock().unwrap().push(name);
             }
-            Event::Warning(text) => self.warnings.lock().unwrap().push(text.to_owned()),
             _ => {}
         };
         let environment =
@@ -518,4 +521,49 @@ fn a_link_to_nothing_is_called_one() {
         assert!(error.contains(text), "{text}\n{error}");
     }
     world.build("FROM scratch\nCOPY good /\n");
+}
+
+#[test]
+fn what_is_doubtful_is_said_in_the_words_of_buildkit() {
+    let world = World::new();
+    let dockerfile = "ARG BASE=scratch\nFROM $BASE AS one\nMAINTAINER x\nENV a b\nWORKDIR rel\nCMD a\nCMD [\"b\"]\n\
+                      ENTRYPOINT c\nFROM scratch$BASEE AS unused\nCMD a\n";
+    let request = |dockerfile: &str| BuildRequest {
+        target: Some("one".to_owned()),
+        build_args: [("B".to_owned(), "1".to_owned())].into(),
+        ..world.request(dockerfile)
+    };
+    world.run(&request(dockerfile)).unwrap();
+    assert_eq!(
+        *world.warnings.lock().unwrap(),
+        [
+            "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 3)",
+            "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 4)",
+            "WorkdirRelativePath: Relative workdir \"rel\" can have unexpected results if the base image changes (line 5)",
+            "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS \
+             signals (line 6)",
+            "MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because \
+             only the last one will be used (line 6)",
+            "JSONArgsRecommended: JSON arguments recommended for ENTRYPOINT to prevent unintended behavior related to \
+             OS signals (line 8)",
+            "UndefinedArgInFrom: FROM argument 'BASEE' is not declared (did you mean BASE?) (line 9)",
+            "[Warning] One or more build-args [B] were not consumed",
+        ]
+    );
+    let failing = format!("# check=error=true;skip=JSONArgsRecommended,WorkdirRelativePath\n{dockerfile}");
+    assert_eq!(
+        world.run(&request(&failing)).unwrap_err().to_string(),
+        "lint violation found for rules: LegacyKeyValueFormat, MaintainerDeprecated, \
+         MultipleInstructionsDisallowed, UndefinedArgInFrom"
+    );
+    // A build argument that nobody asked for breaks no rule.
+    world.run(&request(&format!("# check=error=true;skip=all\n{dockerfile}"))).unwrap();
+    assert_eq!(world.warnings.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_shell_of_ones_own_is_taken_for_intended() {
+    let world = World::new();
+    world.build("# check=error=true\nFROM scratch\nSHELL [\"/x\"]\nCMD a\n");
+    world.build("# check=error=true\nFROM scratch AS a\nWORKDIR /w\nFROM a\nWORKDIR rel\n");
 }

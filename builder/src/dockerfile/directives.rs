@@ -2,13 +2,14 @@
 
 use super::error::{Fault, SyntaxError};
 use super::instruction::Directives;
+use super::lint::Checks;
 use super::source::{Source, Span, Word};
 
 /// Reads the directives; gives them, what is wrong with them, and the number of the line behind them.
 ///
 /// The first line that is no directive, even an empty one, ends them: below it `# escape=` is a comment.
 pub(super) fn read(source: &Source) -> (Directives, Vec<SyntaxError>, usize) {
-    let mut directives = Directives { syntax: None, escape: '\\', check: None };
+    let mut directives = Directives { syntax: None, escape: '\\', checks: Checks::default() };
     let (mut seen, mut errors) = (Vec::new(), Vec::new());
     let mut number = 1;
     while let Some((name, value)) = directive(source, number) {
@@ -20,7 +21,12 @@ pub(super) fn read(source: &Source) -> (Directives, Vec<SyntaxError>, usize) {
         }
         match key.as_str() {
             "syntax" => directives.syntax = Some(value),
-            "check" => directives.check = Some(value),
+            "check" => match Checks::parse(&value.text) {
+                Ok(checks) => directives.checks = checks,
+                Err(option) => {
+                    errors.push(SyntaxError { span: value.span, fault: Fault::CheckOption(option) });
+                }
+            },
             _ => match value.text.as_str() {
                 "\\" => directives.escape = '\\',
                 "`" => directives.escape = '`',

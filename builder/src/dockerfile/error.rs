@@ -53,6 +53,8 @@ pub enum Fault {
     RepeatedDirective(String),
     #[error("`{0}` cannot be the escape character")]
     BadEscape(String),
+    #[error("`{0}` is not an option of `check`")]
+    CheckOption(String),
 
     // Instructions in general
     #[error("unknown instruction `{name}`")]
@@ -164,6 +166,9 @@ impl Fault {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Fault::CheckOption(_) => {
+                "write `skip=all`, `skip=Rule,Rule` or `error=true`, with `;` between them".into()
+            }
             Fault::NotUtf8 => "save the file as UTF-8".into(),
             Fault::LineTooLong => "break it with line continuations, or put the text into a heredoc".into(),
             Fault::NoInstructions | Fault::NoStage => "begin with `FROM image` or `FROM scratch`".into(),
@@ -263,29 +268,4 @@ pub(crate) fn write_errors(
         0 => Ok(()),
         more => write!(f, "\n\nerror: {more} more in this file"),
     }
-}
-
-/// Something legal and doubtful.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// Where.
-    pub span: Span,
-    /// What.
-    pub rule: Rule,
-}
-
-/// A rule of the linter, by BuildKit's names.
-///
-/// Reference: <https://docs.docker.com/reference/build-checks/>
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rule {
-    /// An empty line inside a continued instruction.
-    #[error("NoEmptyContinuation: empty line inside a continued instruction")]
-    NoEmptyContinuation,
-    /// Two stages of one name; the later one counts.
-    #[error("DuplicateStageName: stage `{0}` is defined twice; names should be unique")]
-    DuplicateStageName(String),
-    /// A stage called `scratch` or `context`.
-    #[error("ReservedStageName: `{0}` means something else where a stage is named")]
-    ReservedStageName(String),
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::error::Warning;
+use super::lint::{Checks, Warning};
 use super::mount::MountFlag;
 use super::source::{Source, Span, Word};
 
@@ -23,7 +23,7 @@ pub struct Dockerfile {
     pub global_args: Vec<Arg>,
     /// At least one.
     pub stages: Vec<Stage>,
-    /// What is legal and doubtful, in order of lines.
+    /// What is legal and doubtful in the text, in order of lines, without what is skipped.
     pub warnings: Vec<Warning>,
 }
 
@@ -34,8 +34,8 @@ pub struct Directives {
     pub syntax: Option<Word>,
     /// `` ` `` or `\`.
     pub escape: char,
-    /// Settings of the lint rules, e.g. `skip=JSONArgsRecommended;error=true`.
-    pub check: Option<Word>,
+    /// Settings of the lint rules, e.g. `check=skip=JSONArgsRecommended;error=true`.
+    pub checks: Checks,
 }
 
 /// `FROM` and the instructions below it.

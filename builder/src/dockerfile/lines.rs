@@ -20,8 +20,8 @@ pub(super) struct LogicalLine {
     pieces: Vec<(usize, usize)>,
     /// Comments above it.
     pub(super) comments: Vec<Word>,
-    /// Empty lines in it.
-    pub(super) empty_lines: Vec<Span>,
+    /// Whether empty lines stand in it.
+    pub(super) has_empty_lines: bool,
 }
 
 impl LogicalLine {
@@ -97,7 +97,7 @@ impl<'s> Lines<'s> {
             return true;
         }
         if line.text.trim_start().is_empty() {
-            logical.empty_lines.push(Span { start: line.start, end: line.start + line.text.len() });
+            logical.has_empty_lines = true;
             return true;
         }
         let (text, continues) = self.split_continuation(line.text);

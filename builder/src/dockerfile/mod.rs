@@ -26,6 +26,7 @@ pub mod history;
 mod instruction;
 mod json;
 mod lines;
+mod lint;
 mod mount;
 mod parse;
 mod pattern;
@@ -39,15 +40,18 @@ mod suggest;
 mod tests;
 
 pub(crate) use error::write_errors;
-pub use error::{Fault, LookAlike, Rule, SyntaxError, SyntaxErrors, Warning};
+pub use error::{Fault, LookAlike, SyntaxError, SyntaxErrors};
 pub use expand::{ExpandError, Expander};
 pub use fields::Field;
 pub use instruction::*;
+pub(crate) use lint::Linter;
+pub use lint::{Checks, Rule, Warning};
 pub use mount::{Access, Mount, MountFlag, Sharing};
 pub use pattern::PatternError;
 pub use report::Report;
 pub use script::{Script, ScriptFile};
 pub use source::{Source, Span, Word};
+pub(crate) use suggest::nearest;
 
 use self::lines::Lines;
 use self::parse::Faults;
@@ -101,12 +105,13 @@ pub fn parse_leniently(name: &str, bytes: &[u8]) -> Result<Parsed, SyntaxErrors>
     errors.extend(cutting);
     let mut faults = Faults(errors);
     let contents = parse::contents(&statements, escape, &mut faults);
+    let warnings = parse::warnings(&statements, &contents.stages, &directives.checks);
     let Faults(mut errors) = faults;
     errors.sort_by_key(|error| error.span);
     if is_cut_short || contents.stages.is_empty() {
         return Err(SyntaxErrors { source, errors });
     }
-    let parse::Contents { global_args, stages, warnings } = contents;
+    let parse::Contents { global_args, stages } = contents;
     Ok(Parsed { dockerfile: Dockerfile { source, directives, global_args, stages, warnings }, errors })
 }
 

@@ -25,7 +25,8 @@ pub(super) struct Statement {
     pub(super) text: String,
     pub(super) span: Span,
     pub(super) comments: Vec<Word>,
-    pub(super) empty_lines: Vec<Span>,
+    /// The end of the line, without heredocs, when empty lines stand in it.
+    pub(super) empty_line_before: Option<Span>,
 }
 
 /// What stands behind keyword and flags.
@@ -118,10 +119,10 @@ pub(super) fn read(
 /// One logical line without bodies of heredocs.
 fn statement(mut line: LogicalLine, escape: char) -> Result<Statement, SyntaxError> {
     let comments = std::mem::take(&mut line.comments);
-    let empty_lines = std::mem::take(&mut line.empty_lines);
     let mut statement = Cutter { line: &line, escape }.statement(0..line.text.len())?;
     statement.comments = comments;
-    statement.empty_lines = empty_lines;
+    let end = statement.span.end;
+    statement.empty_line_before = line.has_empty_lines.then_some(Span { start: end.saturating_sub(1), end });
     Ok(statement)
 }
 
@@ -161,7 +162,7 @@ impl<'l> Cutter<'l> {
             text: self.str(&whole).to_owned(),
             span: self.line.span(whole),
             comments: Vec::new(),
-            empty_lines: Vec::new(),
+            empty_line_before: None,
         })
     }
 

@@ -2,7 +2,7 @@
 
 /// The option that is nearest to `typed`: at most two edits away, and at most half of the letters are wrong. `None` if
 /// one is equal.
-pub(super) fn nearest<'o>(typed: &str, options: &[&'o str]) -> Option<&'o str> {
+pub(crate) fn nearest<'o>(typed: &str, options: &[&'o str]) -> Option<&'o str> {
     // Far longer texts are no typing errors, and would take long to compare.
     if typed.len() > 64 || options.contains(&typed) {
         return None;

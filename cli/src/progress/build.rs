@@ -52,6 +52,8 @@ struct Vertex {
     /// The line that is not complete yet.
     partial: Vec<u8>,
     tail: VecDeque<String>,
+    /// What of it is done, each as a line that begins with a line break.
+    parts: String,
 }
 
 /// The vertex that ended the build.
@@ -86,7 +88,8 @@ impl BuildProgress {
             Event::Output { vertex, bytes, .. } => self.output(&mut state, vertex, bytes),
             Event::Finished { vertex } => self.finished(&mut state, vertex),
             Event::Failed { vertex, error } => self.failed(&mut state, vertex, error),
-            Event::Doubtful(warning) => state.warnings.push(warning.rule.to_string()),
+            Event::Part { vertex, name } => self.part(&mut state, vertex, name),
+            Event::Doubtful { warning, line } => state.warnings.push(format!("{warning} (line {line})")),
             Event::Warning(text) => state.warnings.push(text.to_owned()),
             _ => {}
         }
@@ -101,8 +104,16 @@ impl BuildProgress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        let (begun, partial, tail) = (Instant::now(), Vec::new(), VecDeque::new());
-        state.vertices.insert(id, Vertex { name: name.to_owned(), begun, cached: false, bar, partial, tail });
+        let vertex = Vertex {
+            name: name.to_owned(),
+            begun: Instant::now(),
+            cached: false,
+            bar,
+            partial: Vec::new(),
+            tail: VecDeque::new(),
+            parts: String::new(),
+        };
+        state.vertices.insert(id, vertex);
         self.count(state);
     }
 
@@ -139,13 +150,21 @@ impl BuildProgress {
         }
     }
 
+    fn part(&self, state: &mut State, id: VertexId, name: &str) {
+        self.plain(state, id, |number| format!("#{number} {name} done"));
+        if let Some(vertex) = state.vertices.get_mut(&id) {
+            vertex.parts += &format!("\n => => {name}");
+        }
+    }
+
     fn finished(&self, state: &mut State, id: VertexId) {
         self.flush(state, id);
         let Some(vertex) = state.vertices.get(&id) else { return };
         let (cached, seconds) = (vertex.cached, vertex.begun.elapsed().as_secs_f64());
         if let Some(bar) = &vertex.bar {
             let name = if cached { format!("CACHED {}", vertex.name) } else { vertex.name.clone() };
-            bar.set_prefix("");
+            bar.set_style(timed(" => {wide_msg} {seconds:>6}{prefix}"));
+            bar.set_prefix(vertex.parts.clone());
             bar.finish_with_message(name);
         }
         self.plain(state, id, |number| match cached {
@@ -214,10 +233,20 @@ impl BuildProgress {
             failed.tail.iter().for_each(output::note);
             output::note("------");
         }
-        if self.style != Style::Quiet {
-            state.warnings.iter().for_each(|warning| output::note(format!("warning: {warning}")));
+        if self.style != Style::Quiet && !state.warnings.is_empty() {
+            output::note(format!("\n {}", warnings(&state.warnings)));
         }
     }
+}
+
+/// The list of warnings as buildx prints it.
+fn warnings(warnings: &[String]) -> String {
+    let found = match warnings.len() {
+        1 => "1 warning found".to_owned(),
+        number => format!("{number} warnings found"),
+    };
+    let lines: String = warnings.iter().map(|warning| format!("\n - {warning}")).collect();
+    format!("{found} (use docker --debug to expand):{lines}")
 }
 
 /// A style whose `{seconds}` are what BuildKit shows: `1.5s`.

@@ -5,11 +5,10 @@ pub(super) mod files;
 mod flags;
 mod run;
 
-use std::collections::HashSet;
-
 use self::flags::{Flags, Known};
-use super::error::{Fault, Rule, SyntaxError, Warning};
+use super::error::{Fault, SyntaxError};
 use super::instruction::{Alias, Arg, CommandLine, Instruction, Kind, Stage};
+use super::lint::{Checks, Linter, Rule, Warning};
 use super::source::{Span, Word};
 use super::statement::{Operands, Statement};
 use super::suggest::nearest;
@@ -94,7 +93,6 @@ impl<'s> Parsed<'s> {
 pub(super) struct Contents {
     pub(super) global_args: Vec<Arg>,
     pub(super) stages: Vec<Stage>,
-    pub(super) warnings: Vec<Warning>,
 }
 
 /// Sorts statements into stages.
@@ -102,9 +100,6 @@ pub(super) fn contents(statements: &[Statement], escape: char, faults: &mut Faul
     let mut contents = Contents::default();
     let (mut seen_from, mut complained) = (false, false);
     for statement in statements {
-        contents.warnings.extend(
-            statement.empty_lines.iter().map(|span| Warning { span: *span, rule: Rule::NoEmptyContinuation }),
-        );
         if statement.keyword.text.eq_ignore_ascii_case("FROM") {
             seen_from = true;
             contents.stages.push(stage(statement, faults));
@@ -126,23 +121,18 @@ pub(super) fn contents(statements: &[Statement], escape: char, faults: &mut Faul
         let last = statements.last().map(|statement| statement.span).unwrap_or_default();
         faults.add(last, Fault::NoStage);
     }
-    contents.warnings.extend(stage_names(&contents.stages));
-    contents.warnings.sort_by_key(|warning| warning.span);
     contents
 }
 
-fn stage_names(stages: &[Stage]) -> impl Iterator<Item = Warning> {
-    let mut seen = HashSet::new();
-    stages.iter().filter_map(|stage| stage.alias.as_ref()).filter_map(move |alias| {
-        let name = alias.name.clone();
-        let is_new = seen.insert(alias.name.as_str());
-        let rule = match name.as_str() {
-            "scratch" | "context" => Rule::ReservedStageName(name),
-            _ if is_new => return None,
-            _ => Rule::DuplicateStageName(name),
-        };
-        Some(Warning { span: alias.typed.span, rule })
-    })
+/// What is doubtful in the text, in order of lines.
+pub(super) fn warnings(statements: &[Statement], stages: &[Stage], checks: &Checks) -> Vec<Warning> {
+    let mut linter = Linter::new(checks);
+    for end in statements.iter().filter_map(|statement| statement.empty_line_before) {
+        linter.warn(end, &[], Rule::NoEmptyContinuation);
+    }
+    linter.check_text(stages);
+    linter.warnings.sort_by_key(|warning| warning.span.start);
+    linter.warnings
 }
 
 /// A stage even if its `FROM` is wrong: what follows belongs to it, and later stages are counted from it.

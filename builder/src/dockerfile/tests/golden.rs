@@ -17,8 +17,7 @@ fn shown(bytes: &[u8]) -> String {
         Ok(file) if file.warnings.is_empty() => "ok".to_owned(),
         Ok(file) => {
             let line = |span| file.source.line_range(span).0;
-            let warnings =
-                file.warnings.iter().map(|w| format!("warning: line {}: {}", line(w.span), w.rule));
+            let warnings = file.warnings.iter().map(|w| format!("warning: line {}: {w}", line(w.span)));
             warnings.collect::<Vec<_>>().join("\n")
         }
     }
