@@ -1,36 +1,107 @@
 //! Files that a command writes for its user: there is the whole of it, or what was there before.
+//!
+//! Until it is whole a file has no name, so that nothing is left of it however the command ends. Where the file system has
+//! no such files, it has a hidden name beside its own until then, which goes away with an interrupt and stays after a
+//! kill -9.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
-/// Writes a file beside its name and renames it when it is whole. A device, pipe or socket is written to as it stands:
-/// a rename would take it away.
+/// Hidden names that are in use.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Writes a file. A device, pipe or socket is written to as it stands: a rename would take it away.
 pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        return fill(File::options().write(true).open(path), content).with_context(cannot);
+        return fill(File::options().write(true).open(path), content).map(drop).with_context(cannot);
     }
-    let half = half_name(path);
-    fill(File::create(&half), content)
-        .and_then(|()| Ok(fs::rename(&half, path)?))
-        .with_context(cannot)
-        .inspect_err(|_| drop(fs::remove_file(&half)))
+    let hidden = Hidden::new(path);
+    match unnamed(path) {
+        Some(file) => fill(Ok(file), content).and_then(|file| Ok(hidden.name(&file)?)),
+        None => hidden.create().and_then(|file| fill(Ok(file), content)).map(drop),
+    }
+    .and_then(|()| Ok(hidden.publish(path)?))
+    .with_context(cannot)
 }
 
-fn fill(file: io::Result<File>, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+/// Removes what is not whole. No file is begun or finished any more until the answer is dropped.
+pub(crate) fn remove_unfinished() -> impl Drop {
+    let unfinished = unfinished();
+    // What cannot be removed cannot be helped: the command ends.
+    unfinished.iter().for_each(|hidden| drop(fs::remove_file(hidden)));
+    unfinished
+}
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fill(file: io::Result<File>, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<File> {
     let mut out = BufWriter::with_capacity(256 << 10, file?);
     content(&mut out)?;
-    Ok(out.flush()?)
+    Ok(out.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
-/// A name for a file that is not whole yet.
-fn half_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".half-{}", std::process::id()));
-    path.with_file_name(name)
+/// A file without a name in the folder of `path`, where such a thing can be had and named later.
+fn unnamed(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?;
+    fs::exists(descriptor(&file)).is_ok_and(|exists| exists).then(|| file.into())
+}
+
+/// How the kernel calls an open file.
+fn descriptor(file: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// A name for a file that is about to become whole. There is no file of this name when the value is gone.
+struct Hidden(PathBuf);
+
+impl Hidden {
+    fn new(path: &Path) -> Self {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}", std::process::id()));
+        Hidden(path.with_file_name(name))
+    }
+
+    fn create(&self) -> Result<File> {
+        let mut unfinished = unfinished();
+        let file = File::create(&self.0)?;
+        unfinished.push(self.0.clone());
+        Ok(file)
+    }
+
+    /// Gives a file without a name this one.
+    fn name(&self, file: &File) -> io::Result<()> {
+        let mut unfinished = unfinished();
+        unfinished.push(self.0.clone());
+        Ok(rustix::fs::linkat(CWD, descriptor(file), CWD, &self.0, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    fn publish(&self, path: &Path) -> io::Result<()> {
+        let _unfinished = unfinished();
+        fs::rename(&self.0, path)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let mut unfinished = unfinished();
+        if let Some(at) = unfinished.iter().position(|hidden| *hidden == self.0) {
+            unfinished.swap_remove(at);
+            // It is not there when it was published.
+            let _ = fs::remove_file(&self.0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +124,24 @@ mod tests {
         });
         assert_eq!(format!("{:#}", failed.unwrap_err()), format!("cannot write {}: no more", path.display()));
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        write(&path, |out| Ok(out.write_all(b"new")?)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_hidden_name_goes_away_with_an_interrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let hidden = Hidden::new(&path);
+        hidden.create().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        drop(remove_unfinished());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        hidden.create().unwrap();
+        hidden.publish(&path).unwrap();
+        drop(hidden);
+        assert!(path.exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -270,6 +270,66 @@ fn a_wrong_dockerfile_shows_all_its_errors_with_lines_and_hints() {
 }
 
 #[test]
+fn progress_and_warnings_are_those_of_buildkit() {
+    let world = world!();
+    context(&world, "FROM busybox\nMAINTAINER x\nCMD run\n");
+    let built = world.gantry(["build", "-t", "x", "-t", "r.io/y:1", "--build-arg", "B=1", "context"]).ok();
+    let id = world.gantry(["images", "-q", "--no-trunc", "x"]).ok().text().to_owned();
+    for line in [
+        "exporting to image".to_owned(),
+        "exporting layers done".to_owned(),
+        format!("writing image {id} done"),
+        "naming to docker.io/library/x done".to_owned(),
+        "naming to r.io/y:1 done".to_owned(),
+    ] {
+        let is_there =
+            built.stderr.lines().any(|found| found.starts_with('#') && found.ends_with(&format!(" {line}")));
+        assert!(is_there, "expected `{line}` in:\n{}", built.stderr);
+    }
+    assert!(
+        built.stderr.ends_with(
+            "\n\n 3 warnings found (use docker --debug to expand):\n \
+             - MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)\n \
+             - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to \
+             OS signals (line 3)\n - [Warning] One or more build-args [B] were not consumed\n"
+        ),
+        "{}",
+        built.stderr
+    );
+    for quiet in [&["build", "--progress", "quiet", "context"][..], &["build", "-q", "context"]] {
+        let built = world.gantry(quiet).ok();
+        assert_eq!((built.text(), built.stderr.as_str()), (id.as_str(), ""));
+    }
+    world.write("context/Dockerfile", "# check=error=true\nFROM busybox\nMAINTAINER x\n");
+    world
+        .gantry(["build", "context"])
+        .fails(1)
+        .says("error: lint violation found for rules: MaintainerDeprecated\n")
+        .says(" 1 warning found (use docker --debug to expand):\n - MaintainerDeprecated:");
+    world.close();
+}
+
+#[test]
+fn contexts_elsewhere_are_refused_with_what_to_do_instead() {
+    let world = World::new();
+    for (context, kind, hint) in [
+        ("https://x.org/a.git#main:sub", "git", "git clone https://x.org/a.git FOLDER"),
+        ("git@x.org:a/b", "git", "git clone git@x.org:a/b FOLDER"),
+        ("github.com/a/b", "git", "git clone https://github.com/a/b FOLDER"),
+        ("http://x.org/a.tar.gz", "URLs", "curl -fL http://x.org/a.tar.gz | gantry build -"),
+    ] {
+        world
+            .gantry(["build", context])
+            .fails(1)
+            .says(&format!(
+                "error: cannot build from {context}: contexts from {kind} are not here yet\n  hint: "
+            ))
+            .says(hint);
+    }
+    world.close();
+}
+
+#[test]
 fn a_missing_source_names_the_line_and_the_ignore_rule() {
     let world = world!();
     context(&world, "FROM busybox\nCOPY secret.txt /\n");

@@ -1,7 +1,7 @@
 //! Faults on purpose: full disks, Ctrl-C, kill -9. Whatever happens: a clear message, a sound store, nothing left behind.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::digest::Digest;
@@ -146,6 +146,94 @@ fn ctrl_c_ends_a_build_and_its_command() {
     assert_eq!(code, Some(130), "{stderr}");
     wait_for("the command's end", || processes_with(&marker) == 0);
     assert_eq!(world.gantry(["images", "-q", "app"]).ok().text(), "");
+    world.close();
+}
+
+/// Interrupts a command in the middle of writing: `is_begun` looks at its process and what there is. Its code and stderr.
+#[track_caller]
+fn interrupt_while(command: &mut Command, is_begun: impl Fn(u32) -> bool) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("gantry starts");
+    let pid = Pid::from_child(&child);
+    wait_for("the first bytes", || {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended before it was interrupted");
+        // Held while it is looked at, so that it does not end in between.
+        kill_process(pid, Signal::STOP).expect("it runs");
+        let is_begun = is_begun(child.id());
+        if is_begun {
+            kill_process(pid, Signal::INT).expect("it runs");
+        }
+        kill_process(pid, Signal::CONT).expect("it runs");
+        is_begun
+    });
+    let output = child.wait_with_output().expect("a child");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Whether a process writes to a file without a name in `folder`, or to a hidden one.
+fn has_unfinished_file(pid: u32, folder: &Path) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    targets.any(|target| target.parent() == Some(folder))
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_of_an_output_file_and_says_what_stays() {
+    let world = World::new();
+    world.write("context/Dockerfile", "FROM scratch\nCOPY big /big\n");
+    let big = std::fs::File::create(world.path().join("context/big")).expect("a new file");
+    big.set_len(512 << 20).expect("a sparse file");
+    world.gantry(["build", "-q", "-t", "app", "context"]).ok();
+    world.write("out/old.tar", "old");
+    let out = world.path().join("out").canonicalize().expect("it is there");
+    let names = || {
+        let entries = std::fs::read_dir(&out).expect("a folder").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    for (args, words) in [
+        (&["save", "-o", "out/old.tar", "app"][..], "interrupted: out/old.tar was not written"),
+        (
+            &["build", "-o", "type=docker,dest=out/old.tar", "context"],
+            "interrupted: the image is built, out/old.tar was not written",
+        ),
+        (
+            &["build", "-o", "type=tar,dest=out/old.tar", "context"],
+            "interrupted: the image is built, out/old.tar was not written",
+        ),
+    ] {
+        let (code, stderr) = interrupt_while(&mut world.command(args), |pid| has_unfinished_file(pid, &out));
+        assert_eq!(code, Some(130), "{stderr}");
+        assert!(stderr.ends_with(&format!("{words}\n")), "{stderr}");
+        assert_eq!(names(), ["old.tar"]);
+        assert_eq!(std::fs::read(out.join("old.tar")).expect("it stays"), b"old");
+    }
+    let local = world.path().join("local");
+    let mut command = world.command(["build", "-o", "local", "context"]);
+    let (code, stderr) = interrupt_while(&mut command, |_| local.join("big").exists());
+    assert_eq!(code, Some(130), "{stderr}");
+    let words = "interrupted: the image is built, and local holds a part of its files\n";
+    assert!(stderr.ends_with(words), "{stderr}");
+    world.close();
+}
+
+#[test]
+fn ctrl_c_ends_load_and_import_with_a_word() {
+    let world = World::new();
+    for args in [&["load"][..], &["import", "-"]] {
+        let mut command = world.command(args);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gantry starts");
+        let status = format!("/proc/{}/status", child.id());
+        // The thread that waits for signals is there as soon as they are caught.
+        wait_for("the guard", || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+            u64::from_str_radix(caught, 16).is_ok_and(|mask| mask & (1 << (Signal::INT.as_raw() - 1)) != 0)
+        });
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+        let mut stderr = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+        assert_eq!(child.wait().expect("a child").code(), Some(130), "{stderr}");
+        assert!(stderr.ends_with("interrupted: what was not finished is taken away by the next command\n"));
+    }
     world.close();
 }
 

@@ -122,17 +122,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     progress.finish();
     let built = built?;
     for export in &exports {
+        interrupted.leaves(format!("the image is built, {}", export.unfinished()));
         export.write(&store, &built, &request.tags)?;
     }
     drop(interrupted);
     if let Some(file) = &args.iidfile {
         fs::write(file, built.id.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    if args.quiet {
+    if style(args) == Style::Quiet {
         output::line(&built.id);
-    } else {
-        output::note(format!("image {}", built.id));
-        request.tags.iter().for_each(|tag| output::note(format!("named {}", tag.familiar())));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -208,6 +206,9 @@ fn request(args: &Args, piped: Option<&Piped>) -> Result<BuildRequest> {
 }
 
 fn check_context(folder: &Path) -> Result<()> {
+    if let Some(refusal) = folder.to_str().and_then(remote_context) {
+        return Err(verbatim(refusal));
+    }
     match fs::metadata(folder) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => bail!("the build context `{}` is not a directory", folder.display()),
@@ -219,6 +220,26 @@ fn check_context(folder: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot read the build context `{}`", folder.display()))
         }
     }
+}
+
+/// Why a context that is somewhere else cannot be built from, if it is; told apart as docker does it.
+fn remote_context(context: &str) -> Option<String> {
+    let is = |schemes: &[&str]| schemes.iter().any(|scheme| context.starts_with(scheme));
+    let (repository, _) = context.split_once('#').unwrap_or((context, ""));
+    let is_url = is(&["http://", "https://"]);
+    if is(&["git://", "ssh://", "git@", "github.com/"]) || (is_url && repository.ends_with(".git")) {
+        let scheme = if is(&["github.com/"]) { "https://" } else { "" };
+        return Some(format!(
+            "error: cannot build from {context}: contexts from git are not here yet\n  hint: clone it first: \
+             git clone {scheme}{repository} FOLDER && gantry build FOLDER"
+        ));
+    }
+    is_url.then(|| {
+        format!(
+            "error: cannot build from {context}: contexts from URLs are not here yet\n  hint: fetch it first: \
+             curl -fL {context} | gantry build -"
+        )
+    })
 }
 
 fn read_stdin() -> Result<Vec<u8>> {
@@ -338,6 +359,14 @@ impl Export {
             ExportKind::Tar => "tar",
         };
         bail!("dest file is required for {exporter} exporter. refusing to write to console")
+    }
+
+    /// What an interrupt leaves of it.
+    fn unfinished(&self) -> String {
+        match self.kind {
+            ExportKind::Local => format!("and {} holds a part of its files", self.dest),
+            _ => interrupt::unwritten((self.dest != "-").then_some(Path::new(&self.dest))),
+        }
     }
 
     fn write(&self, store: &Store, built: &Built, tags: &[Reference]) -> Result<()> {

@@ -9,6 +9,7 @@ use common::reference::Reference;
 
 use super::load::open;
 use crate::context::Context;
+use crate::interrupt;
 use crate::output;
 use crate::report::verbatim;
 
@@ -58,10 +59,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         message: args.message.clone().unwrap_or_else(|| format!("Imported from {source}")),
         created: None,
     };
-    let id = import(&context.store_or_new()?, input, &request, &|_| {}).with_context(|| match stdin {
+    let store = context.store_or_new()?;
+    let interrupted = interrupt::exit_on_signal()?;
+    let id = import(&store, input, &request, &|_| {}).with_context(|| match stdin {
         true => "cannot import what came on stdin".to_owned(),
         false => format!("cannot import `{source}`"),
     })?;
+    drop(interrupted);
     output::line(id);
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use common::image::archive::{self, Loaded};
 use common::platform::Platform;
 
 use crate::context::Context;
+use crate::interrupt;
 use crate::output;
 use crate::progress::Counter;
 use crate::report::{system_words, verbatim};
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store_or_new()?;
     let progress = Counter::new("loading", !args.quiet);
     let host = args.platform.clone().unwrap_or_else(Platform::host);
+    let interrupted = interrupt::exit_on_signal()?;
     let loaded = archive::load(&store, input, &host, &|size_bytes| {
         progress.expect(size_bytes);
         progress.add(size_bytes);
@@ -47,6 +49,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         Some(path) => format!("cannot load `{}`", path.display()),
         None => "cannot load what came on stdin".to_owned(),
     })?;
+    drop(interrupted);
     progress.finish();
     loaded.iter().flat_map(lines).for_each(output::line);
     Ok(ExitCode::SUCCESS)

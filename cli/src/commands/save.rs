@@ -13,6 +13,7 @@ use common::store::Store;
 
 use super::images::require;
 use crate::context::Context;
+use crate::interrupt;
 use crate::report::{system_words, verbatim};
 use crate::whole_file;
 
@@ -53,6 +54,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         image.names.sort();
         image.names.dedup();
     }
+    let interrupted = interrupt::exit_on_signal()?;
+    interrupted.leaves(interrupt::unwritten(args.output.as_deref()));
     let format = if args.format == "oci" { ArchiveFormat::Oci } else { ArchiveFormat::Docker };
     let save = |out: &mut dyn Write| Ok(archive::save(&store, &images, format, out, &|_| {})?);
     match &args.output {
