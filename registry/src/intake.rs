@@ -134,12 +134,13 @@ impl Intake {
     }
 }
 
-/// Takes in a little of a body that nobody wants. A connection that is closed while its client still sends can lose the
-/// answer on its way; most bodies end within this.
-pub(crate) async fn drain(body: &mut Body) {
-    let mut left_bytes = DRAINED_BYTES;
+/// Takes in the rest of a body that nobody wants, after its answer was sent and within limits. A connection that is closed
+/// while its client still sends is reset, and the reset can overtake the answer: the client sees a broken pipe and never
+/// learns why. Most clients stop sending as soon as they see the answer.
+pub(crate) async fn linger(mut body: Body) {
     let drained = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        let mut left_bytes = LINGER_BYTES;
+        while let Ok(Some(Ok(frame))) = timeout(LINGER_IDLE, body.frame()).await {
             let size_bytes = frame.data_ref().map_or(0, Bytes::len);
             match left_bytes.checked_sub(size_bytes) {
                 Some(left) => left_bytes = left,
@@ -147,8 +148,9 @@ pub(crate) async fn drain(body: &mut Body) {
             }
         }
     };
-    let _ = timeout(DRAIN_TIME, drained).await;
+    let _ = timeout(LINGER_TIME, drained).await;
 }
 
-const DRAINED_BYTES: usize = 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(30);
+const LINGER_IDLE: Duration = Duration::from_secs(2);

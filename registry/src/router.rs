@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Request};
 use crate::auth::{Action, Authorized, Gate, Resource, Subject};
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::intake::{Intake, drain};
+use crate::intake::{Intake, linger};
 use crate::pieces::Pool;
 use crate::{blobs, catalog, manifests, referrers, tags, uploads};
 
@@ -148,9 +148,13 @@ async fn dispatch(State(app): State<Arc<App>>, request: Request<Body>) -> Respon
     let mut response = match answer(&app, &parts, &mut body).await {
         Ok(response) => response,
         Err(error) => {
+            if matches!(error, Error::DiskFull) {
+                tracing::warn!(method = %parts.method, path = parts.uri.path(), "the disk is full");
+            }
+            let stopped = matches!(error, Error::BodyCut | Error::BodyIdle { .. });
             // Who waits for a `100 Continue` has sent nothing yet.
-            if !parts.headers.contains_key(EXPECT) {
-                drain(&mut body).await;
+            if !stopped && !parts.headers.contains_key(EXPECT) {
+                tokio::spawn(linger(body));
             }
             error.into_response()
         }
@@ -192,7 +196,7 @@ async fn of_repository(
 ) -> Result<Response, Error> {
     match (noun, method) {
         (Noun::Blob(digest), "GET") => blobs::get(call.authorize(name)?, digest, call).await,
-        (Noun::Blob(digest), "HEAD") => blobs::head(call.authorize(name)?, digest).await,
+        (Noun::Blob(digest), "HEAD") => blobs::head(call.authorize(name)?, digest, call).await,
         (Noun::Blob(digest), "DELETE") => blobs::delete(call.authorize(name)?, digest).await,
         (Noun::Blob(_), _) => Err(Error::Method { allowed: "GET, HEAD, DELETE" }),
 

@@ -311,6 +311,18 @@ async fn a_full_disk_is_507_and_pulls_go_on() {
     assert!(world.get(&format!("/v2/a/blobs/{}", image.layer)).await.body == noise(1, 1_000_000));
     world.get("/v2/a/manifests/v1").await.is(StatusCode::OK);
 
+    // Who sends all before it reads learns it too, be it ten times what there is room for.
+    for _ in 0..10 {
+        let location = world.begin("a").await;
+        let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 40000000\r\n\r\n");
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![0; 40_000_000]).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 507");
+    }
+
     // What did not fit is given back, without waiting for the client.
     world.get(&location).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
     world.push_image("a", "v2", &noise(3, 1_000_000)).await;

@@ -146,6 +146,37 @@ async fn ranges_of_a_blob() {
     world.end().await;
 }
 
+/// A blob never changes, so its digest is its ETag: who has it gets it no second time, and a part of other bytes is not
+/// mixed with it.
+#[tokio::test]
+async fn conditions_on_a_blob() {
+    let world = World::start().await;
+    let digest = world.push_blob("a", b"0123456789").await;
+    let path = format!("/v2/a/blobs/{digest}");
+    let etag = format!("\"{digest}\"");
+    let ask = async |method: Method, headers: &[(&str, &str)]| {
+        let request = world.request(method, &path);
+        send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+    };
+    for held in [&etag, &format!("W/{etag}"), &format!("\"x\", {etag}"), "*"] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = ask(method, &[("if-none-match", held)]).await;
+            answer.is(StatusCode::NOT_MODIFIED);
+            assert_eq!(answer.header("etag"), etag);
+            assert!(answer.body.is_empty());
+        }
+    }
+    ask(Method::GET, &[("if-none-match", "\"x\"")]).await.is(StatusCode::OK);
+    let part = [("range", "bytes=2-3"), ("if-range", &*etag)];
+    ask(Method::GET, &part).await.is(StatusCode::PARTIAL_CONTENT);
+    for other in ["\"x\"", &format!("W/{etag}"), "Sun, 06 Nov 1994 08:49:37 GMT"] {
+        let answer = ask(Method::GET, &[("range", "bytes=2-3"), ("if-range", other)]).await;
+        answer.is(StatusCode::OK);
+        assert_eq!(answer.body, b"0123456789");
+    }
+    world.end().await;
+}
+
 /// checking-if-content-exists-in-the-registry: "A HEAD request to an existing blob or manifest URL MUST return
 /// `200 OK`. A successful response MUST contain the digest … MUST contain the size in bytes … in the header
 /// `Content-Length`."
