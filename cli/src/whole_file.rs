@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -67,15 +68,13 @@ struct Hidden(PathBuf);
 
 impl Hidden {
     fn new(path: &Path) -> Self {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}", std::process::id()));
-        Hidden(path.with_file_name(name))
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Hidden(path.with_file_name(format!(".gantry-{}-{:x}", std::process::id(), now.as_nanos())))
     }
 
     fn create(&self) -> Result<File> {
         let mut unfinished = unfinished();
-        let file = File::create(&self.0)?;
+        let file = File::create_new(&self.0)?;
         unfinished.push(self.0.clone());
         Ok(file)
     }
