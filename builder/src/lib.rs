@@ -18,7 +18,6 @@ mod changes;
 mod clock;
 mod context;
 mod copy;
-mod cycles;
 mod disk;
 pub mod dockerfile;
 mod error;

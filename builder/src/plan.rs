@@ -7,6 +7,10 @@
 //! A stage number is an index in [`Plan::stages`]: first the Dockerfile's in order, behind them one for each image that a
 //! `--from` names.
 
+mod begin;
+mod cycles;
+mod graph;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::digest::Digest;
@@ -14,10 +18,7 @@ use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::Reference;
 
-use crate::cycles;
-use crate::dockerfile::{
-    self, Dockerfile, Expander, Instruction, Kind, Linter, Parsed, Rule, Span, Warning, nearest,
-};
+use crate::dockerfile::{self, Dockerfile, Instruction, Kind, Linter, Parsed, Span, Warning};
 use crate::error::{BuildError, Cause, Failure, Problem};
 use crate::evaluate::Evaluation;
 use crate::image::Draft;
@@ -131,9 +132,6 @@ pub(crate) struct Planner<'a> {
     linter: Linter<'a>,
 }
 
-/// How many "did you mean" are looked for: each is compared with all arguments.
-const MAX_GUESSES: usize = 100;
-
 /// A stage on its way to a [`Stage`].
 pub(crate) struct State {
     /// Its name, or that of the image.
@@ -166,19 +164,6 @@ pub(crate) struct Command {
     pub sources: Vec<Option<usize>>,
 }
 
-impl Command {
-    /// The word that names the source of this number; the `FROM` line for a trigger.
-    fn source_span(&self, index: usize) -> Span {
-        let word = match &self.instruction.kind {
-            _ if self.is_trigger => None,
-            Kind::Copy(copy) => copy.from.as_ref(),
-            Kind::Run(run) => run.mounts.get(index).and_then(|mount| mount.from()),
-            _ => None,
-        };
-        word.map_or(self.span, |word| word.span)
-    }
-}
-
 impl State {
     fn into_stage(self, title: String, is_single: bool) -> Stage {
         let label = if is_single { String::new() } else { self.label };
@@ -195,19 +180,6 @@ impl State {
             steps: self.steps,
             draft: self.draft,
         }
-    }
-
-    /// The stages that it needs, and where it says so.
-    fn dependencies(&self) -> impl Iterator<Item = (usize, Span)> {
-        let base = match self.base {
-            Base::Stage(number) => Some((number, self.base_span)),
-            _ => None,
-        };
-        let sources = self.commands.iter().flat_map(|command| {
-            let sources = command.sources.iter().enumerate();
-            sources.filter_map(|(index, source)| Some(((*source)?, command.source_span(index))))
-        });
-        base.into_iter().chain(sources)
     }
 }
 
@@ -254,7 +226,7 @@ impl<'a> Planner<'a> {
         let owner = self.states.get(number).map_or(number, |state| state.owner);
         match self.dockerfile.stages.get(owner) {
             _ if self.dockerfile.stages.len() == 1 => String::new(),
-            stage => label(stage.and_then(dockerfile::Stage::name), owner),
+            stage => begin::label(stage.and_then(dockerfile::Stage::name), owner),
         }
     }
 
@@ -276,104 +248,6 @@ impl<'a> Planner<'a> {
         BuildError::of_problems(&self.dockerfile.source, problems)
     }
 
-    fn expand_global(&self, word: &dockerfile::Word, number: usize) -> Result<String, Problem> {
-        let lookup = |name: &str| self.global.get(name).map(str::to_owned);
-        let mut expander = Expander::new(self.dockerfile.directives.escape, &lookup);
-        let expanded = expander.word(word);
-        expanded
-            .map(|word| word.text)
-            .map_err(|error| self.problem(error.span, number, Cause::Word(error.fault)))
-    }
-
-    fn read_global_args(&mut self) {
-        for arg in &self.dockerfile.global_args {
-            let value = match (self.inputs.build_args.get(&arg.name.text), &arg.value) {
-                (Some(given), _) => Ok(Some(given.clone())),
-                (None, Some(default)) => self.expand_global(default, 0).map(Some),
-                (None, None) => Ok(None),
-            };
-            match value {
-                Ok(Some(value)) => self.global.set(&arg.name.text, &value),
-                Ok(None) => {}
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-    }
-
-    /// Adds a stage; a wrong one stands upon nothing.
-    fn begin(&mut self, stage: &dockerfile::Stage) {
-        let number = self.states.len();
-        let (mut base, mut platform) = (Base::Scratch, None);
-        self.look_for_undeclared(stage);
-        if !self.is_faulty(stage.span) {
-            match self.base(stage, number) {
-                Ok(found) => base = found,
-                Err(problem) => self.problems.push(problem),
-            }
-            match self.platform(stage, number) {
-                Ok(found) => platform = found,
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-        let commands = stage.instructions.iter().map(|instruction| Command {
-            instruction: instruction.clone(),
-            span: instruction.span,
-            is_trigger: false,
-            sources: Vec::new(),
-        });
-        self.states.push(State {
-            label: label(stage.name(), number),
-            span: stage.span,
-            base_span: stage.base.span,
-            owner: number,
-            is_stage: true,
-            base,
-            platform,
-            commands: commands.collect(),
-            triggered: false,
-            steps: Vec::new(),
-            draft: None,
-        });
-    }
-
-    /// Variables of `FROM` are global arguments, or they are empty.
-    fn look_for_undeclared(&mut self, stage: &dockerfile::Stage) {
-        for word in std::iter::once(&stage.base).chain(&stage.platform) {
-            let lookup = |name: &str| self.global.get(name).map(str::to_owned);
-            let mut expander = Expander::new(self.dockerfile.directives.escape, &lookup);
-            // What cannot be expanded is an error elsewhere.
-            let _ = expander.word(word);
-            for name in expander.unset.iter().filter(|name| !self.declared.contains(name.as_str())) {
-                let known =
-                    || -> Vec<&str> { self.declared.iter().copied().chain(self.global.names()).collect() };
-                let is_few = self.linter.warnings.len() < MAX_GUESSES;
-                let nearest = if is_few { nearest(name, &known()).map(str::to_owned) } else { None };
-                let rule = Rule::UndefinedArgInFrom { name: name.clone(), nearest };
-                self.linter.warn(stage.span, &stage.comments, rule);
-            }
-        }
-    }
-
-    fn base(&self, stage: &dockerfile::Stage, number: usize) -> Result<Base, Problem> {
-        let name = self.expand_global(&stage.base, number)?;
-        if name.is_empty() {
-            let cause = Cause::BlankBase(stage.base.text.clone());
-            return Err(self.problem(stage.base.span, number, cause));
-        }
-        Ok(match self.names.get(&name) {
-            Some(number) => Base::Stage(*number),
-            None if name == "scratch" => Base::Scratch,
-            None => Base::Image { name, image: None },
-        })
-    }
-
-    fn platform(&self, stage: &dockerfile::Stage, number: usize) -> Result<Option<Platform>, Problem> {
-        let Some(word) = &stage.platform else { return Ok(None) };
-        let text = self.expand_global(word, number)?;
-        let platform = text.parse::<Platform>();
-        platform.map(Some).map_err(|error| self.problem(word.span, number, error))
-    }
-
     fn find_target(&self) -> Result<usize, BuildError> {
         let Some(target) = self.inputs.target.filter(|target| !target.is_empty()) else {
             return Ok(self.states.len() - 1);
@@ -383,111 +257,6 @@ impl<'a> Planner<'a> {
             let known = self.names.keys().cloned().collect();
             BuildError::NoSuchTarget { target: target.to_owned(), known }
         })
-    }
-
-    /// Finds the stages that the commands name; images get a state of their own.
-    fn find_sources(&mut self) {
-        for number in 0..self.states.len() {
-            let mut commands = std::mem::take(&mut self.states[number].commands);
-            for command in &mut commands {
-                match self.sources_of(number, command) {
-                    Ok(sources) => command.sources = sources,
-                    Err(problem) => self.problems.push(problem),
-                }
-            }
-            self.states[number].commands = commands;
-        }
-        self.is_single = self.states.len() == 1;
-    }
-
-    fn sources_of(&mut self, stage: usize, command: &Command) -> Result<Vec<Option<usize>>, Problem> {
-        if !command.is_trigger && self.is_faulty(command.span) {
-            return Ok(Vec::new());
-        }
-        match &command.instruction.kind {
-            Kind::Copy(copy) => match &copy.from {
-                None => Ok(Vec::new()),
-                Some(from) => Ok(vec![Some(self.source(stage, command, 0, &from.text)?)]),
-            },
-            Kind::Run(run) => {
-                let froms = run.mounts.iter().map(|mount| mount.from().map(|from| from.text.as_str()));
-                let froms = froms.enumerate();
-                froms
-                    .map(|(index, from)| {
-                        from.map(|from| self.source(stage, command, index, from)).transpose()
-                    })
-                    .collect()
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// The stage or image `name`, which is the source `index` of the command. COPY may give a number.
-    fn source(
-        &mut self,
-        stage: usize,
-        command: &Command,
-        index: usize,
-        name: &str,
-    ) -> Result<usize, Problem> {
-        let span = command.source_span(index);
-        if let (Kind::Copy(_), Ok(number)) = (&command.instruction.kind, name.parse::<usize>()) {
-            if number >= self.dockerfile.stages.len() {
-                return Err(self.problem(span, stage, Cause::StageIndex(number)));
-            }
-            return Ok(number);
-        }
-        if let Some(number) = self.names.get(&name.to_lowercase()) {
-            return Ok(*number);
-        }
-        let base = match name {
-            "scratch" => Base::Scratch,
-            name => Base::Image { name: name.to_owned(), image: None },
-        };
-        let same = |state: &State| !state.is_stage && state.base == base;
-        if let Some(number) = self.states.iter().position(same) {
-            return Ok(number);
-        }
-        self.states.push(State {
-            label: name.to_owned(),
-            span: command.span,
-            base_span: span,
-            owner: stage,
-            is_stage: false,
-            base,
-            platform: None,
-            commands: Vec::new(),
-            triggered: true,
-            steps: Vec::new(),
-            draft: None,
-        });
-        Ok(self.states.len() - 1)
-    }
-
-    /// Says where stages need each other in a circle; whether there is none.
-    fn check_cycles(&mut self) -> bool {
-        let needs: Vec<Vec<(usize, Span)>> =
-            self.states.iter().map(|state| state.dependencies().collect()).collect();
-        let edges: Vec<Vec<usize>> =
-            needs.iter().map(|needs| needs.iter().map(|(number, _)| *number).collect()).collect();
-        let closing = cycles::closing_edges(&edges);
-        for (number, edge) in &closing {
-            let (to, span) = needs[*number][*edge];
-            let circular = Cause::Circular(self.states[to].label.clone());
-            self.problems.push(self.problem(span, *number, circular));
-        }
-        closing.is_empty()
-    }
-
-    fn reachable(&self, target: usize) -> BTreeSet<usize> {
-        let mut reachable = BTreeSet::new();
-        let mut open = vec![target];
-        while let Some(number) = open.pop() {
-            if reachable.insert(number) {
-                open.extend(self.states[number].dependencies().map(|(number, _)| number));
-            }
-        }
-        reachable
     }
 
     /// Looks for what is wrong in `stages` whatever their base images are.
@@ -622,9 +391,4 @@ impl<'a> Planner<'a> {
             .map(|(number, (state, title))| state.into_stage(title, self.is_single && number == 0))
             .collect()
     }
-}
-
-/// The name of a stage, also of one without.
-fn label(name: Option<&str>, number: usize) -> String {
-    name.map_or_else(|| format!("stage-{number}"), str::to_owned)
 }

@@ -2,7 +2,7 @@
 
 /// For each circle the edge that closes it, as `(node, n)`: the n-th edge of `node`. `edges[node]` are the nodes that it
 /// needs.
-pub(crate) fn closing_edges(edges: &[Vec<usize>]) -> Vec<(usize, usize)> {
+pub(super) fn closing_edges(edges: &[Vec<usize>]) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
