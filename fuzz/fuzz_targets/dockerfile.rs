@@ -91,7 +91,7 @@ fn check_span(source: &Source, span: Span) {
 
 /// Where everything in the file stands.
 fn spans(file: &Dockerfile) -> Vec<Span> {
-    let mut words: Vec<&Word> = file.directives.syntax.iter().chain(&file.directives.check).collect();
+    let mut words: Vec<&Word> = file.directives.syntax.iter().collect();
     let mut spans: Vec<Span> = file.warnings.iter().map(|warning| warning.span).collect();
     for arg in &file.global_args {
         words.extend([&arg.name].into_iter().chain(&arg.value));

@@ -154,7 +154,9 @@ fn member(mut header: tar::Header, kind: u8, name: &[u8], data: &[u8]) -> Vec<u8
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
     header.as_old_mut().linkflag = [kind];
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(data.len() as u64);
     header.set_cksum();
     let mut bytes = [header.as_bytes(), data].concat();
