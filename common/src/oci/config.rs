@@ -15,13 +15,13 @@ use crate::digest::Digest;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// CPU architecture, in Go's words: `amd64`, `arm64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub architecture: String,
     /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// What to run in a container of this image.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub config: Config,
     /// When the image was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
     pub history: Vec<History>,
     /// Operating system, in Go's words.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub os: String,
     /// Features of the operating system (Windows).
     #[serde(
@@ -44,7 +44,7 @@ pub struct ImageConfig {
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// The layers by diff ID, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub rootfs: RootFs,
     /// Variant of the CPU, e.g. `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +59,10 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
     /// `name`, `uid`, `name:group` or `uid:gid`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "or_null")]
     pub user: String,
     /// `80/tcp` and such, as a JSON object of empty objects.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_null")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// `NAME=value`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
@@ -74,19 +74,19 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Paths that become volumes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_null")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
     pub volumes: BTreeMap<String, Empty>,
     /// Where the command starts.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "or_null")]
     pub working_dir: String,
     /// Free text for people and tools.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_null")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
     pub labels: BTreeMap<String, String>,
     /// What to send when the container shall stop: `SIGTERM` unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
     /// Windows: the command is one string already.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "or_null")]
     pub args_escaped: bool,
     /// How to see whether the container is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,19 +114,19 @@ pub struct Healthcheck {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
     pub test: Vec<String>,
     /// Between two checks.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_null")]
     pub interval: i64,
     /// Until a check counts as failed.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_null")]
     pub timeout: i64,
     /// After the start, during which failures do not count.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_null")]
     pub start_period: i64,
     /// Between two checks within the start period.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_null")]
     pub start_interval: i64,
     /// Failures in a row that make the container unhealthy.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_null")]
     pub retries: i64,
 }
 
@@ -146,7 +146,7 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// The step made no layer.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "or_null")]
     pub empty_layer: bool,
 }
 
@@ -154,7 +154,7 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type", default = "layers")]
+    #[serde(rename = "type", default = "layers", deserialize_with = "layers_or_null")]
     pub kind: String,
     /// Digests of the uncompressed tars, lowest first.
     #[serde(default, deserialize_with = "or_null")]
@@ -171,16 +171,31 @@ fn layers() -> String {
     "layers".to_owned()
 }
 
+fn layers_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(layers))
+}
+
 fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
+/// Go reads `null` as the empty value, whatever the type.
 fn or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The same, and for the values of a map.
+fn map_or_null<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    let map: BTreeMap<String, Option<T>> = or_null(deserializer)?;
+    Ok(map.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
 
 impl ImageConfig {
@@ -208,6 +223,19 @@ mod tests {
         let config = ImageConfig::parse(text).unwrap();
         assert_eq!(config.config, Config::default());
         assert_eq!(config.other["docker_version"], "20");
+    }
+
+    #[test]
+    fn null_is_read_as_empty_wherever_it_stands() {
+        let text = br#"{"architecture":null,"os":null,"created":null,"history":[{"created_by":null,"empty_layer":null}],"config":{"User":null,"WorkingDir":null,"ArgsEscaped":null,"Entrypoint":null,"StopSignal":null,"Healthcheck":{"Interval":null,"Retries":null},"ExposedPorts":{"80/tcp":null},"Labels":{"a":null}},"rootfs":{"type":null,"diff_ids":null}}"#;
+        let config = ImageConfig::parse(text).unwrap();
+        assert_eq!(config.rootfs, RootFs::default());
+        assert_eq!(config.history, [History::default()]);
+        assert_eq!(config.config.healthcheck, Some(Healthcheck::default()));
+        assert_eq!(config.config.labels["a"], "");
+        assert!(config.config.exposed_ports.contains_key("80/tcp"));
+        let config = ImageConfig::parse(br#"{"config":null,"rootfs":null,"history":null}"#).unwrap();
+        assert_eq!(config, ImageConfig::default());
     }
 
     #[test]
