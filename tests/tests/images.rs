@@ -220,3 +220,20 @@ fn a_root_whose_hard_links_lead_nowhere_is_refused_with_a_hint() {
     assert_eq!(world.gantry(["images", "-aq"]).ok().text(), "");
     world.close();
 }
+
+#[test]
+fn archives_say_that_they_were_cut_and_which_names_are_none() {
+    let world = world!();
+    world.gantry(["save", "-o", "a.tar", "busybox"]).ok();
+    let bytes = std::fs::read(world.path().join("a.tar")).unwrap();
+    let cut = &bytes[..bytes.len() / 2];
+    let text = format!("tar ends after {} bytes, within an entry", cut.len());
+    world.gantry_with_stdin(["load"], cut).fails(1).says(&text);
+    let (from, to) = (br#"["busybox:latest"]"#, br#"["BUSYBOX:latest"]"#);
+    let at = bytes.windows(from.len()).position(|window| window == from).expect("the archive names it");
+    let renamed = [&bytes[..at], to, &bytes[at + from.len()..]].concat();
+    let loaded = world.gantry_with_stdin(["load"], &renamed).ok();
+    let loaded = loaded.says("WARNING: `BUSYBOX:latest` in the archive is no valid name");
+    assert!(loaded.text().starts_with("Loaded image ID: sha256:"), "{loaded:?}");
+    world.close();
+}

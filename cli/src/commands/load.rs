@@ -51,6 +51,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     })?;
     drop(interrupted);
     progress.finish();
+    for name in loaded.iter().flat_map(|image| &image.refused_names) {
+        output::note(format!("WARNING: `{name}` in the archive is no valid name: the image does not get it"));
+    }
     loaded.iter().flat_map(lines).for_each(output::line);
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use crate::decompress::decompress;
 use crate::digest::Digest;
 use crate::image::names;
 use crate::image::record;
-use crate::layer::{self, Codec, Import, ImportOptions, LayerError, StackError};
+use crate::layer::{self, Codec, Import, ImportOptions, LayerError, StackError, TarError};
 use crate::oci::{
     CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, Index, MANIFEST_LIMIT_BYTES, Manifest, ManifestOrIndex,
     ParseError,
@@ -25,6 +25,8 @@ pub struct Loaded {
     pub id: Digest,
     /// The names it has got.
     pub names: Vec<Reference>,
+    /// Names of the archive that are none, and were passed over.
+    pub refused_names: Vec<String>,
 }
 
 /// Why an archive was not loaded, or not to its end. Images that came before stay.
@@ -194,6 +196,7 @@ impl Archive {
 
 /// Where each file of a tar is.
 fn list(file: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
+    let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
     let mut files = HashMap::new();
     let mut links = Vec::new();
@@ -203,6 +206,10 @@ fn list(file: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
         let name = normal(&String::from_utf8_lossy(&entry.path_bytes()));
         let kind = entry.header().entry_type();
         if kind.is_file() {
+            if entry.raw_file_position().saturating_add(entry.size()) > length {
+                let why = TarError::Truncated { offset: length };
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
             files.insert(name, (entry.raw_file_position(), entry.size()));
         } else if let Some(target) =
             entry.link_name_bytes().filter(|_| kind.is_symlink() || kind.is_hard_link())
@@ -269,8 +276,14 @@ impl Loader<'_> {
         layer::check_stack(self.store, &config.rootfs.diff_ids)?;
         self.put(&id, &config_bytes)?;
         record::put(self.store, &id, &config, None)?;
-        let names = entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
-        self.name(id, &config, names, None)
+        let (mut names, mut refused_names) = (Vec::new(), Vec::new());
+        for name in entry.repo_tags.iter().flatten() {
+            match name.parse() {
+                Ok(reference) => names.push(reference),
+                Err(_) => refused_names.push(name.clone()),
+            }
+        }
+        Ok(Loaded { refused_names, ..self.name(id, &config, names, None)? })
     }
 
     fn oci_images(&self, index: &Index) -> Result<Vec<Loaded>, LoadError> {
@@ -279,7 +292,10 @@ impl Loader<'_> {
             let names = names_of(descriptor);
             for image in self.oci_image(descriptor, &names, None)? {
                 match loaded.iter_mut().find(|other| other.id == image.id) {
-                    Some(other) => other.names.extend(image.names),
+                    Some(other) => {
+                        other.names.extend(image.names);
+                        other.refused_names.extend(image.refused_names);
+                    }
                     None => loaded.push(image),
                 }
             }
@@ -397,7 +413,7 @@ impl Loader<'_> {
             let tag = name.tag().cloned().unwrap_or_else(Tag::latest);
             names::set_tag(self.store, name.repository(), &tag, image)?;
         }
-        Ok(Loaded { id, names })
+        Ok(Loaded { id, names, refused_names: Vec::new() })
     }
 
     fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), LoadError> {

@@ -133,12 +133,16 @@ fn loading_or_importing_again_heals_the_tar_of_a_layer() {
 
 /// docker's archive of an image with these layers.
 fn archive_of(layers: &[Vec<u8>]) -> Vec<u8> {
+    archive_named(layers, &["a:1"])
+}
+
+fn archive_named(layers: &[Vec<u8>], repo_tags: &[&str]) -> Vec<u8> {
     let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}/layer.tar")).collect();
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
-    let list = serde_json::json!([{ "Config": "config.json", "RepoTags": ["a:1"], "Layers": names }]);
+    let list = serde_json::json!([{ "Config": "config.json", "RepoTags": repo_tags, "Layers": names }]);
     let documents = [("config.json", config.to_string()), ("manifest.json", list.to_string())];
     let documents = documents.iter().map(|(name, text)| (*name, text.as_bytes()));
     let layers = names.iter().zip(layers).map(|(name, layer)| (name.as_str(), &layer[..]));
@@ -230,4 +234,25 @@ fn what_is_no_archive_says_so() {
     };
     let error = load(&to, &refers[..], &Platform::host(), &|_| {}).unwrap_err();
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
+}
+
+#[test]
+fn an_archive_that_was_cut_says_so() {
+    let (_a, to) = store();
+    let archive = archive_of(&[TarBytes::new().file("f", &[7; 5000]).finish()]);
+    let cut = &archive[..archive.len() - 5000];
+    let LoadError::Read(why) = load(&to, cut, &Platform::host(), &|_| {}).unwrap_err() else {
+        panic!("it is cut")
+    };
+    assert_eq!(why.to_string(), format!("tar ends after {} bytes, within an entry", cut.len()));
+    assert_eq!(to.image_ids().unwrap(), []);
+}
+
+#[test]
+fn names_that_are_none_are_told_and_the_image_is_loaded() {
+    let (_a, to) = store();
+    let archive = archive_named(&[], &["UPPER:1", "good:1", "a b"]);
+    let loaded = load(&to, &archive[..], &Platform::host(), &|_| {}).unwrap();
+    assert_eq!(loaded[0].names, ["good:1".parse().unwrap()]);
+    assert_eq!(loaded[0].refused_names, ["UPPER:1", "a b"]);
 }
