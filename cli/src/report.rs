@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | the command could not do what it was asked; the message says why |
+//! | 64 | the template of `inspect --format` does not parse |
 //! | 125 | wrong flags, or `run` failed before the container's command was started |
 //! | 126, 127 | the container's command cannot be executed, or was not found |
 //! | 128+n | the container's command was ended by signal n |
@@ -18,13 +19,14 @@ use builder::BuildError;
 use common::client::ClientError;
 use common::image::archive::LoadError;
 use common::image::import::ImportError;
+use common::image::names::NameError;
 use common::image::pull::PullError;
 use common::image::push::PushError;
 use common::store::StoreError;
 use registry::ServeError;
 
 use crate::args::Usage;
-use crate::output::note;
+use crate::output::{note, stderr_is_terminal};
 
 /// The command failed.
 pub(crate) const FAILED: u8 = 1;
@@ -86,6 +88,23 @@ pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Warns of the records that a list goes on without; the list's exit code.
+pub(crate) fn passed_over(damaged: &[StoreError]) -> ExitCode {
+    for error in damaged {
+        note(format!("WARNING: {error}: it is passed over"));
+    }
+    match damaged {
+        [] => ExitCode::SUCCESS,
+        _ => {
+            note(format!("  hint: {OF_A_DAMAGED_RECORD}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+const OF_A_DAMAGED_RECORD: &str = "`gantry check` lists all damage; `rmi NAME` takes a damaged name away, `tag`, `pull`, \
+                                   `load` and `build -t` write it anew";
+
 /// Prints help, or what is wrong with the command line.
 pub(crate) fn usage(usage: &Usage) -> ExitCode {
     match usage {
@@ -100,8 +119,16 @@ pub(crate) fn usage(usage: &Usage) -> ExitCode {
     }
 }
 
-/// What to do about errors that every verb may meet.
+/// What to do about an error. Where docker defines what is printed about it, the hint is for people only: for a terminal.
 fn hint(error: &anyhow::Error) -> Option<String> {
+    let of_a_build = error.chain().any(|cause| cause.is::<BuildError>());
+    let of_docker =
+        || (of_a_build || stderr_is_terminal()).then(|| hint_besides_dockers_text(error)).flatten();
+    hint_of_ours(error).or_else(of_docker)
+}
+
+/// About errors that docker does not know.
+fn hint_of_ours(error: &anyhow::Error) -> Option<String> {
     match error.downcast_ref() {
         Some(ServeError::PlainBeyondLoopback { .. }) => {
             return Some(
@@ -116,25 +143,44 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         _ => {}
     }
-    let of_registry: Option<String> = error.chain().find_map(|cause| {
-        let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
-        let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
-        let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
-        let load = || cause.downcast_ref::<LoadError>().map(|error| error.hint().map(str::to_owned));
-        let import = || cause.downcast_ref::<ImportError>().map(|error| error.hint().map(str::to_owned));
-        pull.or_else(push).or_else(client).or_else(load).or_else(import).flatten()
+    let of_archive = error.chain().find_map(|cause| {
+        let load = cause.downcast_ref::<LoadError>().map(LoadError::hint);
+        load.or_else(|| cause.downcast_ref::<ImportError>().map(ImportError::hint)).flatten()
     });
-    if of_registry.is_some() {
-        return of_registry;
+    if of_archive.is_some() {
+        return of_archive.map(str::to_owned);
     }
-    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
-    match io.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("the disk is full; free some space and try again, the store is sound".to_owned())
-        }
-        ErrorKind::PermissionDenied if error.chain().any(|cause| cause.is::<StoreError>()) => {
+    match error.chain().find_map(of_store)? {
+        StoreError::Damaged { .. } => Some(OF_A_DAMAGED_RECORD.to_owned()),
+        StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
             Some("choose a store that you may write with `--root DIR` or `$GANTRY_ROOT`".to_owned())
         }
         _ => None,
     }
+}
+
+/// The failure of the store in one link of a chain; a transparent wrapper shows it as its own.
+fn of_store<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e StoreError> {
+    if let Some(NameError::Store(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(PullError::Store(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    cause.downcast_ref()
+}
+
+/// About errors whose text is docker's.
+fn hint_besides_dockers_text(error: &anyhow::Error) -> Option<String> {
+    let of_registry = error.chain().find_map(|cause| {
+        let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
+        let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
+        let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
+        pull.or_else(push).or_else(client).flatten()
+    });
+    of_registry.or_else(|| {
+        let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
+        matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            .then(|| "the disk is full; free some space and try again, the store is sound".to_owned())
+    })
 }

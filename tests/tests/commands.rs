@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use tests::{Server, World, busybox_root, htpasswd, import_busybox, is_root, skip};
+use tests::{Server, World, busybox_root, has, htpasswd, import_busybox, is_root, run_client, skip};
 
 /// A world with busybox; the test is skipped where there is none.
 macro_rules! world {
@@ -356,5 +356,53 @@ fn environment_comes_from_files_and_streams_are_chosen() {
     run(&["-e", "=1", "busybox", "true"]).fails(125).says("invalid environment variable: =1");
     run(&["-v", "/tmp:/m", "-v", "/etc:/m", "busybox", "true"]).fails(125).says("Duplicate mount point: /m");
     run(&["-d", "busybox", "true"]).fails(125).says("docker's flag --detach is not here yet");
+    world.close();
+}
+
+#[test]
+fn one_damaged_name_hides_no_other() {
+    let world = world!();
+    let damage = || {
+        world.gantry(["tag", "busybox", "c1"]).ok();
+        world.write("store/repos/local/docker.io/library/c1/_tags/latest", "garbage\n");
+    };
+    damage();
+    let hint = "hint: `gantry check` lists all damage";
+    let listed = world.gantry(["images", "--format", "{{.Repository}}"]).fails(1).says(hint);
+    assert_eq!(listed.text(), "busybox");
+    assert_eq!(listed.stderr.matches("library/c1/_tags/latest is damaged: it is passed over").count(), 1);
+    let ids = world.gantry(["images", "-q"]).fails(1).says(hint);
+    let id = ids.text();
+    assert_eq!(id.len(), 12);
+    world.gantry(["inspect", "busybox"]).ok();
+    world.gantry(["history", "c1"]).fails(1).says("is damaged").says(hint);
+    assert!(world.gantry(["check"]).fails(1).stdout.contains("library/c1/_tags/latest is damaged"));
+    world.gantry(["tag", "busybox", "other"]).ok();
+    assert_eq!(world.gantry(["rmi", "other"]).ok().text(), "Untagged: other:latest");
+    assert_eq!(world.gantry(["rmi", "c1"]).ok().text(), "Untagged: c1:latest");
+    world.gantry(["images"]).ok();
+    damage();
+    world.gantry(["tag", "busybox", "c1"]).ok();
+    assert_eq!(world.gantry(["images", "-q", "c1"]).ok().text(), id);
+    damage();
+    assert!(world.gantry(["rmi", id]).ok().stdout.contains("Deleted: "));
+    world.gantry(["rmi", "c1"]).ok();
+    world.close();
+}
+
+#[test]
+fn hints_beside_dockers_texts_are_for_terminals() {
+    let world = World::new();
+    // Nobody listens on a port that was just given back.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let name = format!("{}/app", address.expect("loopback"));
+    let pulled = world.gantry(["pull", &name]).fails(1);
+    assert!(!pulled.stderr.contains("hint"), "{}", pulled.stderr);
+    if !has("script") {
+        skip!("script is not installed");
+    }
+    let line = format!("{} --root {} pull {name}", tests::gantry_binary().display(), world.store().display());
+    let shown = run_client(&world, "script", &["-qec", &line, "/dev/null"]);
+    assert!(shown.stdout.contains("hint: look whether"), "{shown:?}");
     world.close();
 }

@@ -6,14 +6,14 @@ use common::image::names::{self, Found, NameError, Purpose};
 use common::image::record;
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
-use common::store::{ImageRecord, Store};
+use common::store::{ImageRecord, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::filter::{self, Filter};
 use crate::context::Context;
 use crate::output::{self, Columns};
-use crate::report::verbatim;
+use crate::report::{self, verbatim};
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ const HEADERS: Columns = &[
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let filters = filter::parse(&args.filter, &["dangling", "label", "before", "since", "reference"])?;
-    let mut rows = rows(&store)?;
+    let (mut rows, damaged) = rows(&store)?;
     if let Some(name) = &args.name {
         rows.retain(|row| row.is_named(name));
     }
@@ -82,13 +82,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if args.quiet && args.format.is_none() {
         let ids: Vec<String> = rows.iter().map(|row| id_text(&row.image.id, args.no_trunc)).collect();
         ids.iter().for_each(output::line);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(report::passed_over(&damaged));
     }
     let now = Timestamp::now();
     let table = rows.iter().map(|row| row.fields(&store, args, now)).collect::<Result<Vec<_>>>()?;
     let columns = if args.digests { COLUMNS_WITH_DIGESTS } else { COLUMNS };
     output::list(&table, columns, HEADERS, args.format.as_deref())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(report::passed_over(&damaged))
 }
 
 /// The image that a user means, or docker's words that there is none.
@@ -107,15 +107,18 @@ struct Row {
     digest: Option<Digest>,
 }
 
-fn rows(store: &Store) -> Result<Vec<Row>> {
+/// All lines, and what is wrong with the records that give none.
+fn rows(store: &Store) -> Result<(Vec<Row>, Vec<StoreError>)> {
     let mut tags = names::tags(store)?;
+    let (images, damaged) = store.images()?;
+    tags.damaged.extend(damaged);
     let mut rows = Vec::new();
-    for image in store.images()? {
+    for image in images {
         let digest_in = |name: &Reference| {
             let same = image.names.iter().find(|other| other.repository() == name.repository());
             same.and_then(|name| name.digest().cloned())
         };
-        let names = tags.remove(&image.id).unwrap_or_default();
+        let names = tags.by_image.remove(&image.id).unwrap_or_default();
         if names.is_empty() {
             let digest = image.names.first().and_then(|name| name.digest().cloned());
             rows.push(Row { image, tag: None, digest });
@@ -126,7 +129,7 @@ fn rows(store: &Store) -> Result<Vec<Row>> {
             Row { image: image.clone(), tag: Some(name), digest }
         }));
     }
-    Ok(rows)
+    Ok((rows, tags.damaged))
 }
 
 impl Row {

@@ -5,7 +5,7 @@ use common::digest::Digest;
 use common::image::names::{self, Found};
 use common::layer;
 use common::reference::{Reference, Repository};
-use common::store::Store;
+use common::store::{Store, if_sound};
 use engine::containers::{Container, Containers};
 
 use super::images::require;
@@ -32,14 +32,19 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
-    let mut code = ExitCode::SUCCESS;
+    let mut failures = Vec::new();
     for wanted in &args.images {
         match remove(&store, wanted, args.force) {
             Ok(lines) => lines.iter().for_each(output::line),
-            Err(error) if args.force && error.to_string().contains("No such image") => {
-                let _ = report::failure(&error, report::FAILED);
-            }
-            Err(error) => code = report::failure(&error, report::FAILED),
+            Err(error) => failures.push(error),
+        }
+    }
+    // docker tells what went wrong when all that goes is gone.
+    let mut code = ExitCode::SUCCESS;
+    for error in failures {
+        let shown = report::failure(&error, report::FAILED);
+        if !(args.force && error.to_string().contains("No such image")) {
+            code = shown;
         }
     }
     Ok(code)
@@ -47,8 +52,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 
 /// Removes one name or image; the lines are docker's.
 fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
-    let found = require(store, wanted)?;
-    let mut tags = names::tags(store)?.remove(&found.id).unwrap_or_default();
+    let found = match require(store, wanted) {
+        Ok(found) => found,
+        // What a damaged record named cannot be told; the name itself can go.
+        Err(error) => {
+            return match wanted.parse::<Reference>() {
+                Ok(name) if names::remove_damaged_tag(store, &name)? => {
+                    Ok(vec![format!("Untagged: {}", name.familiar())])
+                }
+                _ => Err(error),
+            };
+        }
+    };
+    let mut tags = names::tags(store)?.by_image.remove(&found.id).unwrap_or_default();
     let containers = Containers::new(store.paths().containers()).list()?;
     let users: Vec<&Container> =
         containers.iter().filter(|container| container.config.image.as_ref() == Some(&found.id)).collect();
@@ -63,7 +79,7 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
         }
         return Ok(lines);
     }
-    let digests = store.image(&found.id)?.map(|image| image.names).unwrap_or_default();
+    let digests = if_sound(store.image(&found.id))?.map(|image| image.names).unwrap_or_default();
     refuse(&found, &tags, &digests, &users, wanted, force)?;
 
     let mut lines = Vec::new();

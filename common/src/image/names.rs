@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::oci::{CONFIG_LIMIT_BYTES, ImageConfig};
 use crate::platform::Platform;
 use crate::reference::{Reference, ReferenceError, Tag};
-use crate::store::{Expect, FindError, LocalTag, ReadError, Store, StoreError, TaggedImage};
+use crate::store::{Expect, FindError, LocalTag, ReadError, Store, StoreError, TaggedImage, if_sound};
 
 /// An image of this machine, and the name by which it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub fn find_reference(
 /// An image that was pulled or pushed as `repository@digest`, or has that ID.
 fn find_digest(store: &Store, reference: &Reference, digest: &Digest) -> Result<Option<Digest>, StoreError> {
     let name = Reference::Digest(reference.repository().clone(), digest.clone());
-    Ok(store.images()?.into_iter().find(|image| image.names.contains(&name)).map(|image| image.id))
+    Ok(store.images()?.0.into_iter().find(|image| image.names.contains(&name)).map(|image| image.id))
 }
 
 /// The config of an image.
@@ -147,27 +147,46 @@ pub fn config(store: &Store, id: &Digest) -> Result<ImageConfig, ConfigError> {
     ImageConfig::parse(&bytes).map_err(|source| ConfigError::Parse { id: id.clone(), source })
 }
 
-/// All tags of this machine, by image, each list sorted.
+/// The tags of this machine.
+#[derive(Debug, Default)]
+pub struct Tags {
+    /// By image, each list sorted.
+    pub by_image: BTreeMap<Digest, Vec<Reference>>,
+    /// What is wrong with the records that cannot be understood: the names in them are not listed.
+    pub damaged: Vec<StoreError>,
+}
+
+/// All tags of this machine.
 ///
 /// # Errors
-/// [`StoreError`] when a folder or record cannot be read.
-pub fn tags(store: &Store) -> Result<BTreeMap<Digest, Vec<Reference>>, StoreError> {
-    let mut tags: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+/// [`StoreError::Io`] when a folder or record cannot be read.
+pub fn tags(store: &Store) -> Result<Tags, StoreError> {
+    let mut tags = Tags::default();
     for name in store.local_repositories()? {
         let repository = store.local(&name);
         for tag in repository.tags(None, None)? {
-            // Gone since it was listed: no longer a name.
-            let Some(record) = repository.tag(&tag)? else { continue };
+            let record = match repository.tag(&tag) {
+                Ok(Some(record)) => record,
+                // Gone since it was listed: no longer a name.
+                Ok(None) => continue,
+                Err(error) if error.is_of_one_record() => {
+                    tags.damaged.push(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for image in record.images {
-                tags.entry(image.config).or_default().push(Reference::Tag(name.clone(), tag.clone()));
+                let names = tags.by_image.entry(image.config).or_default();
+                names.push(Reference::Tag(name.clone(), tag.clone()));
             }
         }
     }
-    tags.values_mut().for_each(|names| names.sort());
+    tags.by_image.values_mut().for_each(|names| names.sort());
     Ok(tags)
 }
 
-/// Names an image; whatever had the name for this platform has it no longer. Durable when it returns.
+/// Names an image; whatever had the name for this platform has it no longer, and a damaged record is written anew. Durable
+/// when it returns.
 ///
 /// # Errors
 /// [`StoreError`] when the record cannot be written.
@@ -179,7 +198,7 @@ pub fn set_tag(
 ) -> Result<(), StoreError> {
     let local = store.local(repository);
     loop {
-        let old = local.tag(tag)?;
+        let old = if_sound(local.tag(tag))?;
         let mut record = old.clone().unwrap_or_default();
         record.set(image.clone());
         let expect = old.as_ref().map_or(Expect::Absent, Expect::Is);
@@ -188,6 +207,20 @@ pub fn set_tag(
         }
         // Somebody else changed it meanwhile: add to what they wrote.
     }
+}
+
+/// Takes away a name whose record is damaged; whether it was there and is.
+///
+/// # Errors
+/// [`StoreError`] when the record cannot be read or removed.
+pub fn remove_damaged_tag(store: &Store, reference: &Reference) -> Result<bool, StoreError> {
+    let Reference::Tag(repository, tag) = reference else { return Ok(false) };
+    let local = store.local(repository);
+    let removed = local.delete_tag(tag, Expect::Absent)?;
+    if removed {
+        store.reach().local_tags(&local).sync()?;
+    }
+    Ok(removed)
 }
 
 /// Takes a name away from an image; whether it was there. Other platforms keep it.
@@ -293,6 +326,29 @@ mod tests {
         let name: Reference = "a".parse().unwrap();
         assert!(remove_tag(&machine.store, &name, &one).unwrap());
         assert!(!remove_tag(&machine.store, &name, &one).unwrap());
-        assert_eq!(tags(&machine.store).unwrap(), BTreeMap::from([(two, vec![name])]));
+        assert_eq!(tags(&machine.store).unwrap().by_image, BTreeMap::from([(two, vec![name])]));
+    }
+
+    #[test]
+    fn a_damaged_name_hides_no_other_and_is_written_anew_or_removed() {
+        let machine = machine();
+        let store = &machine.store;
+        let id = add(store, "sound", "1", "linux/amd64");
+        let name: Reference = "broken".parse().unwrap();
+        let damage = || {
+            add(store, "broken", "2", "linux/amd64");
+            let path = machine._folder.path().join("repos/local/docker.io/library/broken/_tags/latest");
+            std::fs::write(path, "garbage").unwrap();
+        };
+        damage();
+        let listed = tags(store).unwrap();
+        assert_eq!(listed.by_image, BTreeMap::from([(id.clone(), vec!["sound".parse().unwrap()])]));
+        assert!(matches!(&listed.damaged[..], [StoreError::Damaged { .. }]), "{:?}", listed.damaged);
+        assert!(!remove_damaged_tag(store, &"sound".parse().unwrap()).unwrap());
+        assert!(remove_damaged_tag(store, &name).unwrap());
+        assert!(!remove_damaged_tag(store, &name).unwrap());
+        damage();
+        let again = add(store, "broken", "3", "linux/amd64");
+        assert_eq!(find(store, "broken", Purpose::Run(&host())).unwrap().id, again);
     }
 }

@@ -32,7 +32,7 @@ use crate::oci::{
 };
 use crate::platform::Platform;
 use crate::reference::{Reference, Repository};
-use crate::store::{ImageRecord, Lease, ReadError, Store, StoreError, TaggedImage};
+use crate::store::{ImageRecord, Lease, ReadError, Store, StoreError, TaggedImage, if_sound};
 
 pub use self::error::PullError;
 
@@ -317,7 +317,8 @@ impl Pull<'_> {
     /// Whether the image has its record, by this manifest, and all its layers.
     fn is_recorded(&self, image: &Image, manifest: &Manifest) -> Result<bool, PullError> {
         let form = ImageRecord::foreign_form(&image.manifest.digest);
-        let known = self.store.image(&image.id)?.is_some_and(|record| record.manifests.contains_key(&form));
+        let known =
+            if_sound(self.store.image(&image.id))?.is_some_and(|record| record.manifests.contains_key(&form));
         if !known {
             return Ok(false);
         }
@@ -468,7 +469,7 @@ impl Pull<'_> {
             config: image.id.clone(),
             source: Some(image.top.clone()),
         };
-        let held = store.local(repository).tag(tag)?.unwrap_or_default();
+        let held = if_sound(store.local(repository).tag(tag))?.unwrap_or_default();
         let had_tag = held.images.contains(&tagged);
         // The one that was pulled last is what the name means where none is for this machine.
         if held.images.last() != Some(&tagged) {

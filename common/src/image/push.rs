@@ -294,7 +294,7 @@ impl Push<'_> {
     /// The blobs of all images that are known at this registry under another path.
     fn find_holders(&self) -> Result<HashMap<Digest, RepositoryPath>, StoreError> {
         let mut holders = HashMap::new();
-        for record in self.store.images()? {
+        for record in self.store.images()?.0 {
             let elsewhere =
                 record.names.iter().map(Reference::repository).find(|name| {
                     name.host() == self.repository.host() && name.path() != self.repository.path()

@@ -61,10 +61,26 @@ impl StoreError {
         move |errno| StoreError::Io { action, path: path.to_owned(), source: errno.into() }
     }
 
+    /// Whether one record cannot be understood, so that a list can go on without it.
+    pub fn is_of_one_record(&self) -> bool {
+        matches!(self, StoreError::Damaged { .. } | StoreError::NewerRecord { .. })
+    }
+
     /// Whether there is no room left on the device, or the user's quota is used up.
     pub fn is_no_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, StoreError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+/// What a record says, and nothing when it is damaged: for whoever writes it anew or takes it away.
+///
+/// # Errors
+/// All others.
+pub fn if_sound<T>(record: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match record {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        other => other,
     }
 }
 

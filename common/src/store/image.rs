@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::disk::{self, Lock};
-use super::error::StoreError;
+use super::error::{StoreError, if_sound};
 use super::repository::digests_in;
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
@@ -79,7 +79,7 @@ impl Store {
     pub fn put_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
         let _lock = self.lock_images(image.id.algorithm())?;
         let mut merged = image.clone();
-        if let Some(old) = self.image(&image.id)? {
+        if let Some(old) = if_sound(self.image(&image.id))? {
             for (form, manifest) in old.manifests {
                 merged.manifests.entry(form).or_insert(manifest);
             }
@@ -118,16 +118,20 @@ impl Store {
         }))
     }
 
-    /// All images, sorted by ID.
+    /// All images, sorted by ID, and what is wrong with the records that cannot be understood.
     ///
     /// # Errors
-    /// [`StoreError`] when a record cannot be read.
-    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let mut images = Vec::new();
+    /// [`StoreError::Io`] when the folder or a record cannot be read.
+    pub fn images(&self) -> Result<(Vec<ImageRecord>, Vec<StoreError>), StoreError> {
+        let (mut images, mut damaged) = (Vec::new(), Vec::new());
         for id in self.image_ids()? {
-            images.extend(self.image(&id)?);
+            match self.image(&id) {
+                Ok(image) => images.extend(image),
+                Err(error) if error.is_of_one_record() => damaged.push(error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(images)
+        Ok((images, damaged))
     }
 
     /// The IDs of all images, sorted.

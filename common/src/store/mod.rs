@@ -87,7 +87,7 @@ use listing::Listings;
 pub use age::RENEWAL;
 pub use blob::{Blob, VerifiedReader};
 pub use check::{CheckEvent, CheckOptions, CheckReport, Fault, Holder, Note};
-pub use error::{CommitError, ReadError, StoreError};
+pub use error::{CommitError, ReadError, StoreError, if_sound};
 pub use image::{FindError, ImageRecord};
 pub use ingest::Ingest;
 pub use lease::Lease;

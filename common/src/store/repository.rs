@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::disk::{self, Lock};
-use super::error::StoreError;
+use super::error::{StoreError, if_sound};
 use super::listing;
 use super::paths::{RepositoryPaths, flat};
 use super::tag::{LocalTag, ServedTag, TagRecord};
@@ -48,7 +48,7 @@ impl Store {
 pub enum Expect<'a, T> {
     /// Whatever it is.
     Anything,
-    /// Not there.
+    /// Not there, or damaged: such a record names nothing.
     Absent,
     /// This.
     Is(&'a T),
@@ -113,8 +113,8 @@ impl<N, T: TagRecord> Repository<N, T> {
     fn is_as_expected(&self, tag: &Tag, expect: Expect<'_, T>) -> Result<bool, StoreError> {
         Ok(match expect {
             Expect::Anything => true,
-            Expect::Absent => self.tag(tag)?.is_none(),
-            Expect::Is(record) => self.tag(tag)?.as_ref() == Some(record),
+            Expect::Absent => if_sound(self.tag(tag))?.is_none(),
+            Expect::Is(record) => if_sound(self.tag(tag))?.as_ref() == Some(record),
         })
     }
 

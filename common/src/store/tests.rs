@@ -241,7 +241,7 @@ fn a_store_that_is_only_read_is_not_made() {
     let root = folder.path().join("typo/store");
     let store = Store::open_as_it_is(&root).unwrap();
     assert!(!store.exists().unwrap());
-    assert!(store.images().unwrap().is_empty() && store.servers().unwrap().is_empty());
+    assert!(store.images().unwrap().0.is_empty() && store.servers().unwrap().is_empty());
     assert!(store.local_repositories().unwrap().is_empty());
     assert!(!folder.path().join("typo").exists());
     Store::open(&root).unwrap();

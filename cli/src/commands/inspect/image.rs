@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) fn document(store: &Store, id: &Digest) -> Result<Value> {
     let config = names::config(store, id)?;
     let record = store.image(id)?;
-    let tags = names::tags(store)?.remove(id).unwrap_or_default();
+    let tags = names::tags(store)?.by_image.remove(id).unwrap_or_default();
     let digests: Vec<String> =
         record.iter().flat_map(|record| &record.names).map(Reference::familiar).collect();
     let created = match (&config.created, &record) {

@@ -33,7 +33,7 @@ async fn check_refused(registry: &Registry, expected: &str) -> PullError {
         source = error.source();
     }
     assert!(chain.contains(expected), "{chain}");
-    assert!(machine.store.images().unwrap().is_empty());
+    assert!(machine.store.images().unwrap().0.is_empty());
     machine.check();
     error
 }
@@ -318,7 +318,7 @@ async fn a_layer_with_other_bytes_is_refused() {
     let machine = Machine::new();
     let error = get(&machine, &server, &tagged(&server.host(), "latest")).await.unwrap_err();
     assert!(matches!(error, PullError::Layer { .. }), "{error}");
-    assert!(machine.store.images().unwrap().is_empty());
+    assert!(machine.store.images().unwrap().0.is_empty());
     machine.check();
 }
 
@@ -465,7 +465,7 @@ async fn a_pull_that_is_dropped_leaves_a_sound_store() {
     while std::fs::read_dir(machine.store.paths().ingest()).unwrap().next().is_some() {
         tokio::task::yield_now().await;
     }
-    assert!(machine.store.images().unwrap().is_empty());
+    assert!(machine.store.images().unwrap().0.is_empty());
     machine.check();
 }
 
@@ -600,7 +600,7 @@ async fn a_pull_that_is_killed_leaves_a_sound_store_and_the_next_one_completes_i
     let store = Store::open(machine.store.root()).unwrap();
     let report = store.check(&crate::store::CheckOptions::default()).unwrap();
     assert!(report.faults.is_empty(), "{:?}", report.faults);
-    assert!(store.images().unwrap().is_empty());
+    assert!(store.images().unwrap().0.is_empty());
 
     let registry = Registry::default();
     sample.put(&registry, "latest");
