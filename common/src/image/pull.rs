@@ -230,10 +230,12 @@ impl Pull<'_> {
 
     async fn child(&self, child: &Descriptor) -> Result<Document, PullError> {
         if let Some(bytes) = self.stored(&child.digest, MANIFEST_LIMIT_BYTES)? {
+            check_size(child, bytes.len() as u64)?;
             return self.document(Some(&child.media_type), &child.digest, &bytes);
         }
         let fetched = self.client.manifest(self.repository(), &child.digest.to_string()).await;
         let fetched = fetched.map_err(|error| PullError::of(self.reference, error))?;
+        check_size(child, fetched.bytes.len() as u64)?;
         self.keep_manifest(fetched, Some(&child.media_type))
     }
 
@@ -506,6 +508,14 @@ fn best<'i>(index: &'i Index, platform: &Platform) -> Result<&'i Descriptor, Pul
         let have = known.filter(|p| p.os != "unknown").map(Platform::to_string).collect();
         PullError::Platform { wanted: Box::new(platform.clone()), have }
     })
+}
+
+/// That a manifest is as long as the descriptor in its index says.
+fn check_size(child: &Descriptor, actual: u64) -> Result<(), PullError> {
+    if child.size == actual {
+        return Ok(());
+    }
+    Err(PullError::ManifestSize { digest: child.digest.clone(), expected: child.size, actual })
 }
 
 fn check_layer(layer: &Descriptor) -> Result<(), PullError> {

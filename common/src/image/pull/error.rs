@@ -55,12 +55,22 @@ pub enum PullError {
         source: ParseError,
     },
     /// The index lists nothing for the platform.
-    #[error("no matching manifest for {wanted} in the manifest list entries; it has {}", have.join(", "))]
+    #[error("no matching manifest for {wanted} in the manifest list entries; {}", listed(have))]
     Platform {
         /// What was wanted.
         wanted: Box<Platform>,
         /// What there is.
         have: Vec<String>,
+    },
+    /// A manifest has another length than the index says of it.
+    #[error("manifest {digest} has {actual} bytes, but its index says {expected}")]
+    ManifestSize {
+        /// The manifest.
+        digest: Digest,
+        /// What the index says.
+        expected: u64,
+        /// What it is.
+        actual: u64,
     },
     /// Indexes within indexes without end.
     #[error("index {digest} leads to too many others")]
@@ -134,6 +144,14 @@ pub enum PullError {
     Store(#[from] StoreError),
 }
 
+/// What an index has.
+fn listed(have: &[String]) -> String {
+    match have {
+        [] => "it lists no image at all".to_owned(),
+        have => format!("it has {}", have.join(", ")),
+    }
+}
+
 impl PullError {
     /// What the user can do about it, when something can be done.
     pub fn hint(&self) -> Option<String> {
@@ -149,7 +167,7 @@ impl PullError {
             ),
             PullError::Layer { source, .. } => source.hint().map(str::to_owned),
             PullError::Stack(error) => error.source.hint().map(str::to_owned),
-            PullError::Platform { .. } => Some("choose one of these with `--platform`".to_owned()),
+            PullError::Platform { have, .. } if !have.is_empty() => Some("choose one of these with `--platform`".to_owned()),
             _ => None,
         }
     }

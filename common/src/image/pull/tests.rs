@@ -386,6 +386,44 @@ async fn an_index_that_lists_itself_again_and_again_is_refused() {
 }
 
 #[tokio::test]
+async fn an_index_without_entries_says_that_it_is_empty() {
+    let registry = Registry::default();
+    registry.put_manifest(REPOSITORY, "latest", media_type::OCI_INDEX, &index(&[]));
+    let error = check_refused(&registry, "manifest list entries; it lists no image at all").await;
+    assert_eq!(error.hint(), None);
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_length_than_its_index_says_is_refused() {
+    let registry = Registry::default();
+    let sample = two_layers();
+    sample.put(&registry, "sample");
+    let mut child = sample.descriptor();
+    child.size += 1;
+    registry.put_manifest(REPOSITORY, "latest", media_type::OCI_INDEX, &index(&[child]));
+    let actual = sample.manifest().len();
+    check_refused(&registry, &format!("has {actual} bytes, but its index says {}", actual + 1)).await;
+}
+
+#[tokio::test]
+async fn a_pull_writes_a_damaged_tag_and_a_damaged_image_record_anew() {
+    let registry = Registry::default();
+    two_layers().put(&registry, "latest");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    let reference = tagged(&server.host(), "latest");
+    let id = get(&machine, &server, &reference).await.unwrap().id;
+    let paths = machine.store.paths();
+    let tag = paths.local_repository(reference.repository()).join("_tags/latest");
+    for path in [tag, paths.image(&id)] {
+        assert!(path.exists(), "{}", path.display());
+        std::fs::write(path, "garbage").unwrap();
+        get(&machine, &server, &reference).await.unwrap();
+        machine.check();
+    }
+}
+
+#[tokio::test]
 async fn refusals_have_dockers_words() {
     let denied = |code: &'static str, message: &'static str, status| async move {
         let server = Server::plain(move |request| match request.target.as_str() {
