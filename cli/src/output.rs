@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::report::verbatim;
-use crate::template::Template;
+use crate::template::{EvalError, ParseError, Template};
 
 /// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word.
 pub(crate) fn print(text: &str) {
@@ -75,16 +75,16 @@ pub(crate) fn list(
                 Some(rest) => (true, rest.trim_start()),
                 None => (false, format),
             };
-            let template = Template::parse(body)?;
+            let template = Template::parse(body).map_err(|error| verbatim(error.to_string()))?;
             check_fields(&template, rows)?;
             let mut lines = Vec::new();
             if table {
                 let fields = template.fields();
                 let names = fields.iter().map(|field| (field.clone(), Value::String(header(field))));
-                lines.push(template.render(&Value::Object(names.collect()))?);
+                lines.push(rendered(&template, names.collect())?);
             }
             for row in rows {
-                lines.push(template.render(&Value::Object(row.clone()))?);
+                lines.push(rendered(&template, row.clone())?);
             }
             if table {
                 let cells: Vec<Vec<String>> =
@@ -98,12 +98,17 @@ pub(crate) fn list(
     Ok(())
 }
 
+/// A line of a list, or docker's words for why there is none.
+fn rendered(template: &Template, row: Map<String, Value>) -> Result<String> {
+    template.render(&Value::Object(row)).map_err(|error| verbatim(error.to_string()))
+}
+
 /// A row has all its fields, so a template that asks for another one is wrong.
 fn check_fields(template: &Template, rows: &[Map<String, Value>]) -> Result<()> {
     let Some(row) = rows.first() else { return Ok(()) };
     match template.fields().iter().find(|field| !row.contains_key(*field)) {
         Some(field) => Err(verbatim(format!(
-            "template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in a line of this list"
+            "template parsing error: template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in a line of this list"
         ))),
         None => Ok(()),
     }
@@ -115,15 +120,28 @@ fn without_maps(row: &Map<String, Value>) -> Value {
     Value::Object(texts.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// One document by `--format`: `json` or a template.
-pub(crate) fn document(value: &Value, format: &str) -> Result<()> {
-    match unescape(format).as_str() {
-        "json" => line(value),
-        format => {
-            let template = Template::parse(format).map_err(|error| verbatim(error.to_string()))?;
-            line(template.render(value).map_err(|error| verbatim(error.to_string()))?);
+/// How one document is shown: a template, or `json`.
+pub(crate) struct DocumentFormat(Option<Template>);
+
+impl DocumentFormat {
+    /// Reads the value of `--format`.
+    pub(crate) fn parse(format: &str) -> Result<Self, ParseError> {
+        match unescape(format).as_str() {
+            "json" => Ok(DocumentFormat(None)),
+            format => Template::parse(format).map(|template| DocumentFormat(Some(template))),
         }
     }
+
+    /// The document in this format.
+    pub(crate) fn show(&self, value: &Value) -> Result<String, EvalError> {
+        self.0.as_ref().map_or_else(|| Ok(value.to_string()), |template| template.render(value))
+    }
+}
+
+/// Prints one document by `--format`.
+pub(crate) fn document(value: &Value, format: &str) -> Result<()> {
+    let format = DocumentFormat::parse(format).map_err(|error| verbatim(error.to_string()))?;
+    line(format.show(value).map_err(|error| verbatim(error.to_string()))?);
     Ok(())
 }
 

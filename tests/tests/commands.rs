@@ -391,6 +391,29 @@ fn one_damaged_name_hides_no_other() {
 }
 
 #[test]
+fn templates_of_inspect_fail_as_dockers_do() {
+    let world = world!();
+    let inspect = |args: &[&str]| world.gantry(["inspect", "-f"].iter().chain(args));
+    let wrong = inspect(&["{{.NoSuch}}", "busybox"]).fails(1);
+    assert_eq!(wrong.stdout, "\n");
+    let said = r#"template parsing error: template: :1:2: executing "" at <.NoSuch>: map has no entry for key "NoSuch""#;
+    assert_eq!(wrong.stderr, format!("{said}\n"));
+    let wrong = inspect(&["{{.Id", "busybox"]).fails(64);
+    assert_eq!(
+        (wrong.stdout.as_str(), wrong.stderr.as_str()),
+        ("", "template parsing error: template: :1: unclosed action\n")
+    );
+    assert_eq!(inspect(&["{{.Os}}", "nosuch"]).fails(1).stdout, "\n");
+    assert_eq!(inspect(&["{{.Os}}", "busybox", "nosuch", "busybox"]).fails(1).stdout, "linux\nlinux\n");
+    let label =
+        r#"({{index .Config.Labels "x"}}) {{.Config.Labels.x}} {{.Config.Labels}} {{json .Config.Labels}}"#;
+    assert_eq!(inspect(&[label, "busybox"]).ok().stdout, "() <no value> map[] null\n");
+    let listed = world.gantry(["images", "--format", "{{.Nope"]).fails(1);
+    assert_eq!(listed.stderr, "template parsing error: template: :1: unclosed action\n");
+    world.close();
+}
+
+#[test]
 fn hints_beside_dockers_texts_are_for_terminals() {
     let world = World::new();
     // Nobody listens on a port that was just given back.

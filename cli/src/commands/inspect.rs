@@ -8,8 +8,8 @@ use engine::containers::{ContainerError, Containers};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::output;
-use crate::report::{self, verbatim};
+use crate::output::{self, DocumentFormat};
+use crate::report::{self, verbatim, verbatim_with_code};
 
 mod container;
 mod image;
@@ -68,10 +68,15 @@ impl From<ContainerArgs> for Args {
     }
 }
 
+/// docker's exit code for a template that does not parse.
+const WRONG_TEMPLATE: u8 = 64;
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if let Some(kind) = args.kind.as_deref().filter(|kind| !["image", "container"].contains(kind)) {
         return Err(verbatim(format!("\"{kind}\" is not a valid value for --type")));
     }
+    let format = args.format.as_deref().filter(|format| !format.is_empty()).map(DocumentFormat::parse);
+    let format = format.transpose().map_err(|error| verbatim_with_code(error.to_string(), WRONG_TEMPLATE))?;
     let store = context.store()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {
@@ -80,12 +85,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             Err(error) => failures.push(error),
         }
     }
-    match &args.format {
-        Some(format) => found.iter().try_for_each(|value| output::document(value, format))?,
-        None => {
-            let text = indented(&Value::Array(found));
-            output::line(text);
+    match format {
+        Some(format) => {
+            let mut lines = Vec::new();
+            for value in &found {
+                match format.show(value) {
+                    Ok(line) => lines.push(line),
+                    Err(error) => failures.push(verbatim(error.to_string())),
+                }
+            }
+            // Where nothing can be shown docker ends a line all the same.
+            output::line(lines.join("\n"));
         }
+        None => output::line(indented(&Value::Array(found))),
     }
     let mut code = ExitCode::SUCCESS;
     for error in failures {

@@ -66,6 +66,19 @@ impl Typed {
     }
 }
 
+/// Why a pipeline has no value.
+struct Wrong {
+    what: String,
+    /// Column and text of the operand, where it is one that is wrong and not the whole action.
+    at: Option<(usize, String)>,
+}
+
+impl<T: Into<String>> From<T> for Wrong {
+    fn from(what: T) -> Self {
+        Wrong { what: what.into(), at: None }
+    }
+}
+
 /// How a block ended.
 #[derive(PartialEq)]
 enum Flow {
@@ -126,7 +139,7 @@ impl Evaluator {
         otherwise: &[Node],
         dot: &Typed,
     ) -> Result<Flow, EvalError> {
-        let value = self.pipeline(&list.pipeline, dot).map_err(|what| failed(list, what))?;
+        let value = self.pipeline(&list.pipeline, dot).map_err(|wrong| failed(list, wrong))?;
         let items: Vec<(Value, Value)> = match value.value {
             Value::Array(items) => items.into_iter().enumerate().map(|(n, item)| (json!(n), item)).collect(),
             Value::Object(map) => {
@@ -164,7 +177,7 @@ impl Evaluator {
     }
 
     fn action(&mut self, action: &Action, dot: &Typed) -> Result<Typed, EvalError> {
-        let value = self.pipeline(&action.pipeline, dot).map_err(|what| failed(action, what))?;
+        let value = self.pipeline(&action.pipeline, dot).map_err(|wrong| failed(action, wrong))?;
         if let Some(name) = action.variables.first() {
             match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
                 Some((_, slot)) if !action.declares => *slot = value.clone(),
@@ -174,7 +187,7 @@ impl Evaluator {
         Ok(value)
     }
 
-    fn pipeline(&self, commands: &[Command], dot: &Typed) -> Result<Typed, String> {
+    fn pipeline(&self, commands: &[Command], dot: &Typed) -> Result<Typed, Wrong> {
         let mut piped = None;
         for command in commands {
             piped = Some(self.command(command, dot, piped)?);
@@ -182,7 +195,7 @@ impl Evaluator {
         Ok(piped.unwrap_or_else(|| Value::Null.into()))
     }
 
-    fn command(&self, command: &Command, dot: &Typed, piped: Option<Typed>) -> Result<Typed, String> {
+    fn command(&self, command: &Command, dot: &Typed, piped: Option<Typed>) -> Result<Typed, Wrong> {
         let (head, rest) = command.words.split_first().ok_or("missing value for command")?;
         let Head::Function(name) = &head.head else {
             let value = self.operand(head, dot)?;
@@ -210,10 +223,10 @@ impl Evaluator {
             args.push(argument(value));
         }
         args.extend(piped.map(argument));
-        call(name, &args)
+        Ok(call(name, &args)?)
     }
 
-    fn operand(&self, operand: &Operand, dot: &Typed) -> Result<Typed, String> {
+    fn operand(&self, operand: &Operand, dot: &Typed) -> Result<Typed, Wrong> {
         let head = match &operand.head {
             Head::Dot => dot.clone(),
             Head::Nil => Value::Null.into(),
@@ -228,7 +241,18 @@ impl Evaluator {
             Head::Bool(b) => json!(b).into(),
             Head::Pipeline(commands) => self.pipeline(commands, dot)?,
         };
-        operand.fields.iter().try_fold(head, |value, name| value.field(name))
+        let fields = operand.fields.iter().try_fold(head, |value, name| value.field(name));
+        fields.map_err(|what| Wrong { what, at: chain(operand).map(|text| (operand.column, text)) })
+    }
+}
+
+/// `.A.B` or `$x.A.B` as it was written.
+fn chain(operand: &Operand) -> Option<String> {
+    let fields = operand.fields.join(".");
+    match &operand.head {
+        Head::Dot => Some(format!(".{fields}")),
+        Head::Variable(name) => Some(format!("${name}.{fields}")),
+        _ => None,
     }
 }
 
@@ -237,6 +261,8 @@ fn call(name: &str, args: &[Value]) -> Result<Typed, String> {
     result.map(Typed::from)
 }
 
-fn failed(action: &Action, what: String) -> EvalError {
-    EvalError { column: action.column + 2, at: action.source.clone(), what }
+fn failed(action: &Action, wrong: impl Into<Wrong>) -> EvalError {
+    let Wrong { what, at } = wrong.into();
+    let (column, at) = at.unwrap_or_else(|| (action.column + 2, action.source.clone()));
+    EvalError { column, at, what }
 }

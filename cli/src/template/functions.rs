@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::value::{equal, inside, kind, order, show, truth};
+use super::value::{equal, inside, kind, order, show, truth, type_name};
 
 const NAMES: &[&str] = &[
     "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt",
@@ -25,7 +25,7 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "len" => json!(length(first()?)?),
         "index" => index(first()?, &args[1..])?,
         "slice" => slice(first()?, &args[1..])?,
-        "print" => json!(args.iter().map(inside).collect::<Vec<_>>().concat()),
+        "print" => json!(print(args)),
         "println" => json!(args.iter().map(show).collect::<Vec<_>>().join(" ") + "\n"),
         "printf" => json!(printf(text(name, args, 0)?, &args[1..])),
         "html" => json!(html(&show(first()?))),
@@ -35,6 +35,18 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => json!(compare(name, args)?),
         _ => of_docker(name, args)?,
     })
+}
+
+/// Go sets a blank between two operands when neither is a text.
+fn print(args: &[Value]) -> String {
+    let mut out = String::new();
+    for (n, arg) in args.iter().enumerate() {
+        if n > 0 && !arg.is_string() && !args[n - 1].is_string() {
+            out.push(' ');
+        }
+        out.push_str(&inside(arg));
+    }
+    out
 }
 
 /// The functions that docker adds, all of them on texts.
@@ -156,7 +168,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     }
 }
 
-/// `%v %s %d %q %t %f %x %%` with flags, width and precision, as scripts use them.
+/// `%v %s %d %q %t %T %f %x %%` with flags, width and precision, as scripts use them.
 fn printf(format: &str, args: &[Value]) -> String {
     let mut out = String::new();
     let mut args = args.iter();
@@ -197,6 +209,7 @@ fn printf(format: &str, args: &[Value]) -> String {
                 Some(precision) => inside(arg).chars().take(precision).collect(),
                 None => inside(arg),
             },
+            ('T', arg) => type_name(arg).to_owned(),
             ('d', Value::Number(_)) | ('t', Value::Bool(_)) => inside(arg),
             (verb, arg) => format!("%!{verb}({}={})", kind(arg), inside(arg)),
         };

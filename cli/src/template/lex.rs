@@ -15,9 +15,11 @@ pub(super) enum Token {
     /// `.`
     Dot,
     /// `.Name`; `glued` when no space stands before it, so that it belongs to what precedes.
+    /// It stands at `column` of the template.
     Field {
         name: String,
         glued: bool,
+        column: usize,
     },
     /// `$name` or `$`
     Variable(String),
@@ -45,11 +47,16 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, ParseError> {
         let end = action_end(text, inside)?;
         let body = &text[inside..end];
         let body = if trim_right { &body[1..] } else { body };
+        let offset = inside + usize::from(trim_right);
         trim_left = body.ends_with(" -") || body.ends_with("\n-");
         let body = if trim_left { &body[..body.len() - 1] } else { body };
         let trimmed = body.trim();
         if !(trimmed.starts_with("/*") && trimmed.ends_with("*/")) {
-            pieces.push(Piece::Action { column: begin, source: trimmed.to_owned(), tokens: tokens(body)? });
+            pieces.push(Piece::Action {
+                column: begin,
+                source: trimmed.to_owned(),
+                tokens: tokens(body, offset)?,
+            });
         }
         position = end + 2;
     }
@@ -100,7 +107,8 @@ fn quoted_end(bytes: &[u8], begin: usize, quote: u8) -> Result<usize, ParseError
     ))
 }
 
-fn tokens(body: &str) -> Result<Vec<Token>, ParseError> {
+/// The words of an action whose inside begins at `offset` of the template.
+fn tokens(body: &str, offset: usize) -> Result<Vec<Token>, ParseError> {
     let bytes = body.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -115,7 +123,7 @@ fn tokens(body: &str) -> Result<Vec<Token>, ParseError> {
                 at = word_end(body, at + 1);
                 tokens.push(match &body[begin + 1..at] {
                     "" => Token::Dot,
-                    name => Token::Field { name: name.to_owned(), glued },
+                    name => Token::Field { name: name.to_owned(), glued, column: offset + begin },
                 });
             }
             b'$' => {

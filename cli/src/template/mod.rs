@@ -148,6 +148,34 @@ mod tests {
     }
 
     #[test]
+    fn print_and_types_are_gos() {
+        check_render(
+            r#"{{print 1 2 "a"}} {{print "a" 1 2 "b" "c" 3 true}} {{print}}|"#,
+            "1 2a a1 2bc3 true |",
+        );
+        check_render(
+            r#"{{printf "%T %T %T" 1 1.5 "s"}} {{printf "%T %T %T" .Tags .Config.Labels .Nothing}}"#,
+            "int float64 string []string map[string]string <nil>",
+        );
+    }
+
+    #[test]
+    fn errors_name_the_place_as_go_does() {
+        let data = json!({"Config": {"A": {}}});
+        for (text, expected) in [
+            ("{{.NoSuch}}", ":1:2: executing \"\" at <.NoSuch>"),
+            ("ab {{- .Config.NoSuch}}", ":1:14: executing \"\" at <.Config.NoSuch>"),
+            ("{{.Config}} {{ .Config.NoSuch.B | json}}", ":1:22: executing \"\" at <.Config.NoSuch.B>"),
+            ("{{$x := .Config}}{{$x.A.B}}", ":1:21: executing \"\" at <$x.A.B>"),
+        ] {
+            let error = Template::parse(text).unwrap().render(&data).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("template parsing error: template: {expected}: ")), "{error}");
+        }
+        let error = Template::parse("{{if}}x{{end}}").unwrap_err();
+        assert_eq!(error.to_string(), "template parsing error: template: :1: missing value for if");
+    }
+
+    #[test]
     fn deep_templates_are_errors() {
         let nested: [fn(usize) -> String; 3] = [
             |depth| format!("{{{{{}.{}}}}}", "(".repeat(depth), ")".repeat(depth)),

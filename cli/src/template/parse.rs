@@ -52,6 +52,8 @@ pub(super) struct Operand {
     pub(super) head: Head,
     /// `.A.B` behind it.
     pub(super) fields: Vec<String>,
+    /// Where Go says that its fields stand: at the second one of a chain.
+    pub(super) column: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -144,7 +146,7 @@ impl Parser {
                     nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
                 }
                 "define" | "template" | "block" => {
-                    return Err(ParseError(format!("{{{{{keyword}}}}} has no use in a format")));
+                    return Err(ParseError(format!("{{{{{keyword}}}}} is not supported in a format")));
                 }
                 _ => nodes.push(Node::Show(self.action(column, source, tokens)?)),
             }
@@ -161,6 +163,9 @@ impl Parser {
     ) -> Result<Node, ParseError> {
         self.depth += 1;
         check_depth(self.depth)?;
+        if tokens.is_empty() {
+            return Err(ParseError(format!("missing value for {keyword}")));
+        }
         let scope = self.variables.len();
         let action = self.action(column, source, tokens)?;
         self.loops += u32::from(keyword == "range");
@@ -243,10 +248,12 @@ impl Parser {
         let mut words = Vec::new();
         while let Some(token) = tokens.next_if(|t| !matches!(t, Token::Pipe | Token::Close)) {
             let mut fields = Vec::new();
+            let mut place = 0;
             let head = match token {
                 Token::Dot => Head::Dot,
-                Token::Field { name, .. } => {
+                Token::Field { name, column, .. } => {
                     fields.push(name);
+                    place = column;
                     Head::Dot
                 }
                 Token::Variable(name) => {
@@ -274,12 +281,15 @@ impl Parser {
                     return Err(ParseError("unexpected operator in command".into()));
                 }
             };
-            while let Some(Token::Field { name, .. }) =
+            let mut chained = false;
+            while let Some(Token::Field { name, column, .. }) =
                 tokens.next_if(|t| matches!(t, Token::Field { glued: true, .. }))
             {
                 fields.push(name);
+                place = if chained { place } else { column };
+                chained = true;
             }
-            words.push(Operand { head, fields });
+            words.push(Operand { head, fields, column: place });
         }
         Ok(words)
     }

@@ -71,3 +71,13 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "map[string]interface {}",
     }
 }
+
+/// What `%T` prints: the type of docker's field, which JSON shows by what is in it.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Array(list) if list.iter().all(Value::is_string) => "[]string",
+        Value::Object(map) if map.values().all(Value::is_string) => "map[string]string",
+        other => kind(other),
+    }
+}
