@@ -414,6 +414,22 @@ fn templates_of_inspect_fail_as_dockers_do() {
 }
 
 #[test]
+fn names_that_read_as_digests_are_refused() {
+    let world = world!();
+    let ambiguous = "refusing to create an ambiguous tag using digest algorithm as name";
+    world.gantry(["tag", "busybox", "sha256:abc"]).fails(1).says(ambiguous);
+    world.gantry(["tag", "busybox", "sha256"]).fails(1).says(ambiguous);
+    world.gantry_with_stdin(["import", "-", "sha256:1"], b"").fails(1).says(ambiguous);
+    world.write("context/Dockerfile", "FROM scratch\n");
+    world.gantry(["build", "-t", "sha256:abc", "context"]).fails(1).says(ambiguous);
+    world.gantry(["tag", "busybox", "team/sha256:abc"]).ok();
+    let digest = format!("busybox@sha256:{}", "0".repeat(64));
+    let pushed = world.gantry(["push", &digest]).fails(1);
+    assert_eq!((pushed.stdout.as_str(), pushed.stderr.as_str()), ("", "cannot push a digest reference\n"));
+    world.close();
+}
+
+#[test]
 fn hints_beside_dockers_texts_are_for_terminals() {
     let world = World::new();
     // Nobody listens on a port that was just given back.

@@ -14,6 +14,7 @@ use common::reference::Reference;
 use common::store::Store;
 
 use super::pull;
+use super::tag::check_new_name;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
@@ -185,8 +186,10 @@ fn request(args: &Args, piped: Option<&Piped>) -> Result<BuildRequest> {
     let (context, dockerfile) = sources(args, piped)?;
     let tags = args.tags.iter().map(|name| {
         let parsed = name.parse::<Reference>();
-        parsed
-            .map_err(|error| verbatim(format!("invalid argument \"{name}\" for \"-t, --tag\" flag: {error}")))
+        let parsed = parsed.map_err(|error| {
+            verbatim(format!("invalid argument \"{name}\" for \"-t, --tag\" flag: {error}"))
+        })?;
+        check_new_name(&parsed).map(|()| parsed)
     });
     Ok(BuildRequest {
         context,

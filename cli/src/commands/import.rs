@@ -8,6 +8,7 @@ use common::platform::Platform;
 use common::reference::Reference;
 
 use super::load::open;
+use super::tag::check_new_name;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
@@ -41,6 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let name = args.name.as_deref().map(str::parse::<Reference>).transpose();
     let name = name.map_err(|error| verbatim(format!("Error: {error}")))?;
+    name.as_ref().map_or(Ok(()), check_new_name)?;
     let config = builder::apply_changes(&args.change).map_err(|error| verbatim(format!("Error: {error}")))?;
     let stdin = args.file == Path::new("-");
     if let Some(url) =

@@ -38,6 +38,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             args.name.parse().map_err(|_| verbatim("tag can't be used with --all-tags/-a"))?;
         let tags = store.local(&repository).tags(None, None)?;
         if tags.is_empty() {
+            if !args.quiet {
+                output::line(format!("The push refers to repository [{repository}]"));
+            }
             return Err(verbatim(format!(
                 "An image does not exist locally with the tag: {}",
                 repository.familiar()
@@ -45,7 +48,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         }
         tags.into_iter().map(|tag| Reference::Tag(repository.clone(), tag)).collect()
     } else {
-        vec![args.name.parse().map_err(|error| verbatim(format!("{error}")))?]
+        let reference: Reference = args.name.parse().map_err(|error| verbatim(format!("{error}")))?;
+        if reference.digest().is_some() {
+            return Err(verbatim("cannot push a digest reference"));
+        }
+        vec![reference]
     };
     if !args.all_tags && !args.quiet && args.name.parse::<Repository>().is_ok() {
         output::line("Using default tag: latest");

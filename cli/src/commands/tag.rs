@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if target.digest().is_some() {
         return Err(verbatim("Error: refusing to create a tag with a digest reference"));
     }
+    check_new_name(&target)?;
     let found = require(&store, &args.source)?;
     let config = names::config(&store, &found.id)?;
     let image = TaggedImage {
@@ -45,4 +46,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let tag = target.tag().cloned().unwrap_or_else(Tag::latest);
     names::set_tag(&store, target.repository(), &tag, image)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a name that reads as a digest: `sha256:abc`.
+pub(super) fn check_new_name(name: &Reference) -> Result<()> {
+    match name.repository().familiar().as_str() {
+        "sha256" | "sha512" => {
+            Err(verbatim("Error: refusing to create an ambiguous tag using digest algorithm as name"))
+        }
+        _ => Ok(()),
+    }
 }
