@@ -445,3 +445,22 @@ fn hints_beside_dockers_texts_are_for_terminals() {
     assert!(shown.stdout.contains("hint: look whether"), "{shown:?}");
     world.close();
 }
+
+#[test]
+fn dockers_flags_that_are_not_here_are_called_by_name() {
+    let world = World::new();
+    for (line, flag) in [
+        ("rm -l c/alias", "rm: docker's flag --link"),
+        ("build --cgroup-parent x .", "build: docker's flag --cgroup-parent"),
+        ("run --storage-opt size=1 busybox", "run: docker's flag --storage-opt"),
+        ("-H tcp://127.0.0.1:1 images", "gantry: docker's flag --host"),
+        ("--context x images", "gantry: docker's flag --context"),
+        ("--tlsverify images", "gantry: docker's flag --tlsverify"),
+    ] {
+        world.gantry(line.split(' ')).fails(125).says(&format!("{flag} is not here yet"));
+    }
+    world.write("context/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    let built = world.gantry(["build", "-q", "--compress", "--force-rm", "--rm=false", "context"]).ok();
+    assert_eq!(built.stderr, "WARNING: --compress has no effect: the context is read where it lies\n");
+    world.close();
+}

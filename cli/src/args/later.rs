@@ -8,14 +8,45 @@ const VERBS: &[&str] = &[
     "update", "volume", "wait",
 ];
 
-/// Long flags of `docker run`, with the letter of those that have one.
-const RUN: &[(&str, Option<char>)] = &[
+/// A long flag, with its letter if it has one.
+type Flag = (&'static str, Option<char>);
+
+/// Flags of docker itself, in front of its verbs.
+const GLOBAL: &[Flag] = &[
+    ("context", Some('c')),
+    ("host", Some('H')),
+    ("tls", None),
+    ("tlscacert", None),
+    ("tlscert", None),
+    ("tlskey", None),
+    ("tlsverify", None),
+];
+
+/// Flags of `docker rm`.
+const RM: &[Flag] = &[("link", Some('l'))];
+
+/// Flags of `docker image ls`.
+const IMAGES: &[Flag] = &[("tree", None)];
+
+/// Flags of the verbs that handle one platform's image of several.
+const OF_ONE_PLATFORM: &[Flag] = &[("platform", None)];
+
+/// Flags of `docker run`.
+const RUN: &[Flag] = &[
     ("add-host", None),
+    ("annotation", None),
     ("blkio-weight", None),
+    ("blkio-weight-device", None),
     ("cap-add", None),
     ("cap-drop", None),
+    ("cgroup-parent", None),
+    ("cgroupns", None),
+    ("cpu-count", None),
+    ("cpu-percent", None),
     ("cpu-period", None),
     ("cpu-quota", None),
+    ("cpu-rt-period", None),
+    ("cpu-rt-runtime", None),
     ("cpu-shares", Some('c')),
     ("cpus", None),
     ("cpuset-cpus", None),
@@ -36,17 +67,29 @@ const RUN: &[(&str, Option<char>)] = &[
     ("gpus", None),
     ("group-add", None),
     ("health-cmd", None),
+    ("health-interval", None),
+    ("health-retries", None),
+    ("health-start-interval", None),
+    ("health-start-period", None),
+    ("health-timeout", None),
     ("init", None),
+    ("io-maxbandwidth", None),
+    ("io-maxiops", None),
     ("ip", None),
     ("ip6", None),
     ("ipc", None),
+    ("isolation", None),
+    ("kernel-memory", None),
+    ("label-file", None),
     ("link", None),
+    ("link-local-ip", None),
     ("log-driver", None),
     ("log-opt", None),
     ("mac-address", None),
     ("memory", Some('m')),
     ("memory-reservation", None),
     ("memory-swap", None),
+    ("memory-swappiness", None),
     ("mount", None),
     ("network-alias", None),
     ("no-healthcheck", None),
@@ -61,18 +104,21 @@ const RUN: &[(&str, Option<char>)] = &[
     ("runtime", None),
     ("security-opt", None),
     ("shm-size", None),
+    ("sig-proxy", None),
     ("stop-signal", None),
     ("stop-timeout", None),
+    ("storage-opt", None),
     ("sysctl", None),
     ("tmpfs", None),
     ("ulimit", None),
     ("userns", None),
     ("uts", None),
+    ("volume-driver", None),
     ("volumes-from", None),
 ];
 
-/// Long flags of `docker build` and `docker buildx build`.
-const BUILD: &[(&str, Option<char>)] = &[
+/// Flags of `docker build` and `docker buildx build`.
+const BUILD: &[Flag] = &[
     ("add-host", None),
     ("allow", None),
     ("attest", None),
@@ -81,13 +127,21 @@ const BUILD: &[(&str, Option<char>)] = &[
     ("cache-from", None),
     ("cache-to", None),
     ("call", None),
+    ("cgroup-parent", None),
     ("check", None),
+    ("cpu-period", None),
+    ("cpu-quota", None),
+    ("cpu-shares", Some('c')),
+    ("cpuset-cpus", None),
+    ("cpuset-mems", None),
     ("isolation", None),
     ("memory", Some('m')),
+    ("memory-swap", None),
     ("no-cache-filter", None),
     ("provenance", None),
     ("push", None),
     ("sbom", None),
+    ("security-opt", None),
     ("shm-size", None),
     ("squash", None),
     ("ssh", None),
@@ -99,6 +153,13 @@ pub(super) fn refused_flag(verb: &str, flag: &str) -> Option<String> {
     let known = match verb.rsplit(' ').next() {
         Some("run") => RUN,
         Some("build") => BUILD,
+        Some("gantry") => GLOBAL,
+        Some("rm") if verb.ends_with("image rm") => OF_ONE_PLATFORM,
+        Some("rm") => RM,
+        Some("images") => IMAGES,
+        Some("ls") if verb.ends_with("image ls") => IMAGES,
+        Some("inspect") if verb.ends_with("image inspect") => OF_ONE_PLATFORM,
+        Some("push" | "rmi" | "save" | "history") => OF_ONE_PLATFORM,
         _ => return None,
     };
     let (long, _) = known.iter().find(|(long, letter)| match flag.strip_prefix("--") {

@@ -59,7 +59,8 @@ fn problem(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<
     let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
     Some(match (error.kind(), flag) {
         (ErrorKind::UnknownArgument, Some(flag)) => {
-            (later::refused_flag(&verb, flag).unwrap_or_else(|| unknown_flag(flag)), report::USAGE)
+            let owner = if is_in_front(flag, args) { "gantry" } else { &verb };
+            (later::refused_flag(owner, flag).unwrap_or_else(|| unknown_flag(flag)), report::USAGE)
         }
         (ErrorKind::MissingRequiredArgument, Some(flag)) => {
             (format!("required flag(s) \"{}\" not set", flag.trim_start_matches('-')), report::USAGE)
@@ -103,8 +104,41 @@ fn help(mut command: Command) -> String {
     command = command
         .override_usage(shape)
         .help_template("Usage:  {usage}\n\n{about-with-newline}\n{all-args}{after-help}\n");
-    // clap thinks that `--help` would say more.
-    command.render_help().to_string().replace(" (see more with '--help')", "")
+    // clap thinks that `--help` would say more; and it gives up its two columns where a description needs a second line.
+    let wide = command.term_width(0).render_help().to_string().replace(" (see more with '--help')", "");
+    wide.lines().map(|line| wrapped(line, width())).collect()
+}
+
+/// Columns of the terminal, a hundred at most.
+fn width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_col);
+    if columns == 0 { 100 } else { usize::from(columns).clamp(40, 100) }
+}
+
+/// A line of help cut at blanks; what goes on in the next line stands below the second column, if there is one.
+fn wrapped(line: &str, width: usize) -> String {
+    let words = line.trim_start();
+    let begin = line.len() - words.len();
+    let second =
+        words.find("  ").map(|gap| begin + gap + words[gap..].len() - words[gap..].trim_start().len());
+    let indent = second.filter(|second| begin > 0 && second + 20 < width).unwrap_or(begin);
+    let mut text = line[..indent].to_owned();
+    let mut used = indent;
+    for word in line[indent..].split(' ') {
+        let length = word.chars().count();
+        if used > indent && used + 1 + length > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        } else if used > indent {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text.push('\n');
+    text
 }
 
 /// How a command is called, as docker writes it: `gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
@@ -214,7 +248,38 @@ fn expected_arguments(command: &Command) -> String {
 /// The command that a command line is for: `gantry image ls`, as far as its words name one.
 fn addressed(args: &[OsString]) -> Command {
     let words: Vec<OsString> = args.iter().filter(|word| *word != "help").cloned().collect();
+    walk(&words).command
+}
+
+/// Whether a flag stands in front of the verb, where those of the program itself are.
+fn is_in_front(flag: &str, args: &[OsString]) -> bool {
+    let place = args.iter().position(|word| word.to_string_lossy().starts_with(flag));
+    walk(args).verb.is_none_or(|verb| place.is_some_and(|place| place < verb))
+}
+
+fn walk(args: &[OsString]) -> words::Walk {
     let mut command = Cli::command();
     command.build();
-    words::walk(command, &words).command
+    words::walk(command, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_of_help_go_on_below_their_column() {
+        let check = |line: &str, expected: &[&str]| assert_eq!(wrapped(line, 44), expected.join("\n") + "\n");
+        check("short", &["short"]);
+        check("", &[""]);
+        check(
+            "  -f, --file <FILE>  What is in the folder of it",
+            &["  -f, --file <FILE>  What is in the folder", "                     of it"],
+        );
+        check(
+            "A sentence that is longer than the forty-four",
+            &["A sentence that is longer than the", "forty-four"],
+        );
+        check("  an example    stays as it is", &["  an example    stays as it is"]);
+    }
 }

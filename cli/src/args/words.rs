@@ -11,13 +11,15 @@ use clap::{Arg, ArgAction, Command};
 pub(super) struct Walk {
     /// The verb that they name.
     pub(super) command: Command,
+    /// Where the first word of it stands.
+    pub(super) verb: Option<usize>,
     /// Where its first word stands that is neither a flag nor a flag's value.
     operand: Option<usize>,
 }
 
 /// Follows `args` from the program's name to the first operand of the verb; `command` is built.
 pub(super) fn walk(mut command: Command, args: &[OsString]) -> Walk {
-    let mut place = 1;
+    let (mut place, mut first) = (1, None);
     while let Some(word) = args.get(place) {
         let text = word.to_str().unwrap_or_default();
         if word == "--" {
@@ -26,12 +28,13 @@ pub(super) fn walk(mut command: Command, args: &[OsString]) -> Walk {
             place += usize::from(takes_the_next_word(&command, text));
         } else if let Some(verb) = command.find_subcommand(word) {
             command = verb.clone();
+            first = first.or(Some(place));
         } else {
-            return Walk { command, operand: Some(place) };
+            return Walk { command, verb: first, operand: Some(place) };
         }
         place += 1;
     }
-    Walk { command, operand: None }
+    Walk { command, verb: first, operand: None }
 }
 
 /// The command line with `--` before the image of `run`.

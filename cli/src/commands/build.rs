@@ -92,9 +92,18 @@ pub(crate) struct Args {
     /// Accepted and without effect: the image is in the store in any case
     #[arg(long, hide = true)]
     load: bool,
+    /// Accepted and without effect: the context is read where it lies
+    #[arg(long, hide = true)]
+    compress: bool,
+    /// Accepted and without effect, as with docker unless content trust is switched on
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    if args.compress {
+        output::note("WARNING: --compress has no effect: the context is read where it lies");
+    }
     let exports = args.output.iter().map(|spec| Export::parse(spec)).collect::<Result<Vec<_>>>()?;
     if io::stdout().is_terminal() {
         exports.iter().try_for_each(Export::check_console)?;
