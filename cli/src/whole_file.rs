@@ -17,12 +17,14 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 /// Hidden names that are in use.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Writes a file. A device, pipe or socket is written to as it stands: a rename would take it away.
+/// Writes a file. A device, pipe or socket is written to as it stands: a rename would take it away; and so that it does not
+/// take a link away, as `/dev/stdout` is one, the file behind it is written.
 pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return fill(File::options().write(true).open(path), content).map(drop).with_context(cannot);
     }
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let hidden = Hidden::new(path);
     match unnamed(path) {
         Some(file) => fill(Ok(file), content).and_then(|file| Ok(hidden.name(&file)?)),
@@ -126,6 +128,17 @@ mod tests {
         write(&path, |out| Ok(out.write_all(b"new")?)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_one_and_the_file_behind_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write(&link, |out| Ok(out.write_all(b"new")?)).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     drop(interrupted);
     if let Some(file) = &args.iidfile {
-        fs::write(file, built.id.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+        whole_file::write(file, |out| Ok(write!(out, "{}", built.id)?))?;
     }
     if style(args) == Style::Quiet {
         output::line(&built.id);
