@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags};
@@ -61,18 +61,21 @@ impl Drop for Feeder {
 pub(crate) struct Forwarder {
     signals: Handle,
     thread: Option<JoinHandle<()>>,
-    terminals: Arc<OnceLock<(Arc<OwnedFd>, File)>>,
+    terminals: Terminals,
 }
+
+/// The user's terminal and the command's, where that has the size of the first.
+type Terminals = Arc<Mutex<Option<(Arc<OwnedFd>, File)>>>;
 
 impl Forwarder {
     pub(crate) fn start(control: UnixStream) -> io::Result<Self> {
         let mut signals = Signals::new(forwarded())?;
         let handle = signals.handle();
-        let terminals: Arc<OnceLock<(Arc<OwnedFd>, File)>> = Arc::default();
+        let terminals = Terminals::default();
         let sizes = Arc::clone(&terminals);
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                match sizes.get() {
+                match &*sizes.lock().unwrap_or_else(PoisonError::into_inner) {
                     Some((from, to)) if signal == libc::SIGWINCH => copy_size(from, to),
                     // A command that has ended needs no signal.
                     _ => drop(control::send(&control, &Order::Signal(signal), &[])),
@@ -85,7 +88,16 @@ impl Forwarder {
     /// From now on `to` has the size of `from`, and SIGWINCH is not passed on: the kernel sends one.
     pub(crate) fn follow_size(&self, from: Arc<OwnedFd>, to: File) {
         copy_size(&from, &to);
-        let _ = self.terminals.set((from, to));
+        self.set_terminals(Some((from, to)));
+    }
+
+    /// Lets go of both.
+    pub(crate) fn forget_size(&self) {
+        self.set_terminals(None);
+    }
+
+    fn set_terminals(&self, terminals: Option<(Arc<OwnedFd>, File)>) {
+        *self.terminals.lock().unwrap_or_else(PoisonError::into_inner) = terminals;
     }
 }
 

@@ -47,8 +47,8 @@ pub enum Stream {
     Stderr,
 }
 
-/// Takes output as it comes. An error means that nobody reads that stream any longer: the command is told by a closed
-/// pipe.
+/// Takes output as it comes. An error means that nobody takes that stream any longer: the command is told by a closed
+/// pipe, or a terminal that hung up. Whether the error is worth a word is the consumer's business.
 pub type Consumer<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 
 /// What connects a run with its caller.
@@ -57,8 +57,8 @@ pub struct Attachment<'a> {
     pub stdin: Option<OwnedFd>,
     /// Gets the output.
     pub output: &'a mut dyn FnMut(Stream, &[u8]) -> io::Result<()>,
-    /// The user's terminal: raw as long as the command runs, and the command's terminal follows its size. Only where
-    /// [`RunSpec::terminal`] is set.
+    /// The user's terminal, whose size the command's follows. It is raw as long as the command runs if there is `stdin`;
+    /// without, its keys go on making signals. Only where [`RunSpec::terminal`] is set.
     pub terminal: Option<OwnedFd>,
     /// Signals to this process go to the command instead, for good: their default actions do not come back.
     pub forward_signals: bool,
@@ -74,10 +74,11 @@ pub struct Attachment<'a> {
 /// [`RunError`], when the command did not run or was lost. A command that fails is no error.
 pub fn run(spec: &RunSpec, attachment: Attachment<'_>) -> Result<ExitStatus, RunError> {
     let Attachment { stdin, output, terminal, forward_signals, cancel, started } = attachment;
+    let typed = terminal.as_ref().filter(|_| stdin.is_some());
+    let raw = typed.map(RawMode::enter).transpose();
+    let _raw = raw.map_err(init_error("prepare the terminal"))?;
     let mut session =
         Session::start(spec, stdin).map_err(init_error("start the process that holds the container"))?;
-    let raw = terminal.as_ref().map(RawMode::enter).transpose();
-    let _raw = raw.map_err(init_error("prepare the terminal"))?;
     session.user_terminal = terminal.map(Arc::new);
     if forward_signals {
         let control = session.control.try_clone().map_err(init_error("share the control socket"))?;
@@ -98,6 +99,8 @@ struct Session {
     /// Waits for the command's terminal.
     stdin: Option<OwnedFd>,
     user_terminal: Option<Arc<OwnedFd>>,
+    /// The only output is the command's terminal.
+    has_terminal: bool,
     feeder: Option<Feeder>,
     forwarder: Option<Forwarder>,
 }
@@ -127,8 +130,16 @@ impl Session {
         }
         let (control, theirs) = UnixStream::pair()?;
         let child = roles::start_init(theirs.into())?;
-        let session =
-            Session { child, control, outputs, stdin, user_terminal: None, feeder, forwarder: None };
+        let session = Session {
+            child,
+            control,
+            outputs,
+            stdin,
+            user_terminal: None,
+            has_terminal: false,
+            feeder,
+            forwarder: None,
+        };
         let launch = Launch { spec: spec.clone(), caller: std::process::id() };
         control::send(&session.control, &launch, &streams.each_ref().map(AsFd::as_fd))?;
         Ok(session)
@@ -187,6 +198,7 @@ impl Session {
     /// is closed. False when there was nothing.
     fn pass_on(&mut self, consume: &mut Consumer<'_>) -> bool {
         let mut buffer = vec![0; CHUNK];
+        let before = self.outputs.len();
         let mut progress = false;
         self.outputs.retain_mut(|output| {
             if !is_readable(output.source.as_fd()) {
@@ -199,7 +211,18 @@ impl Session {
                 Err(error) => error.kind() == io::ErrorKind::Interrupted,
             }
         });
+        if self.has_terminal && self.outputs.len() < before {
+            self.hang_up();
+        }
         progress
+    }
+
+    /// Lets go of the command's terminal: who writes to it now fails instead of waiting for a reader for ever.
+    fn hang_up(&mut self) {
+        self.feeder = None;
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.forget_size();
+        }
     }
 
     fn take_terminal(&mut self, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
@@ -212,6 +235,7 @@ impl Session {
             forwarder.follow_size(Arc::clone(user_terminal), terminal.try_clone()?);
         }
         self.outputs.push(Output { stream: Stream::Stdout, source: terminal });
+        self.has_terminal = true;
         Ok(())
     }
 }

@@ -150,8 +150,6 @@ impl World {
         streams: [OwnedFd; 3],
         signals: &mut SignalQueue,
     ) -> Result<i32, Failure> {
-        give_to_user(&streams, &self.identity)
-            .map_err(Failure::os(Step::Create, "hand the standard streams to the user"))?;
         let restricting = "restrict devices";
         if let Some(group) = &self.group {
             group.enter().map_err(Failure::os(Step::Devices, restricting))?;
@@ -260,16 +258,6 @@ fn make_working_dir(spec: &RunSpec, root: &Root) -> Result<(), Failure> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         let text = format!("{what} is not a directory");
         return Err(Failure::because(Step::WorkingDirectory, text));
-    }
-    Ok(())
-}
-
-/// A command opens its own streams again by `/dev/stdout`: pipes have to be its user's.
-fn give_to_user(streams: &[OwnedFd; 3], identity: &Identity) -> io::Result<()> {
-    for stream in streams {
-        if FileType::from_raw_mode(rustix::fs::fstat(stream)?.st_mode) == FileType::Fifo {
-            rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(identity.uid)), None)?;
-        }
     }
     Ok(())
 }

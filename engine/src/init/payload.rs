@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,7 @@ impl Inner {
         die_with(&self.plan.init).map_err(Failure::os(Step::Create, "tie the container to its parent"))?;
         // The runtime's link to the kernel's memory; nobody else makes one of this name.
         let _ = std::fs::remove_file("/dev/kcore");
+        give_to_user().map_err(Failure::os(Step::Create, "hand the standard streams to the user"))?;
         sys::load_filter(&self.plan.filter).map_err(Failure::os(Step::Seccomp, "load seccomp filter"))?;
         self.drop_capabilities()
             .map_err(|errno| Failure::os(Step::Capabilities, "drop capabilities")(errno.into()))?;
@@ -122,6 +123,21 @@ impl Inner {
         sys::reset_signals();
         sys::execute(&program, &args, &env)
     }
+}
+
+/// A command opens its own streams again by `/dev/stdout`: pipes and the terminal have to be its user's. By now this
+/// process is that user, and may still give files away.
+fn give_to_user() -> io::Result<()> {
+    let user = rustix::process::geteuid();
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        let stat = rustix::fs::fstat(stream)?;
+        let is_pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        if stat.st_uid != user.as_raw() && (is_pipe || rustix::termios::isatty(stream)) {
+            rustix::fs::fchown(stream, Some(user), None)?;
+        }
+    }
+    Ok(())
 }
 
 /// This process shall not outlive the one that `pidfd` means, which is its parent, in another pid namespace.

@@ -18,6 +18,9 @@ pub(crate) const TESTS: &[Test] = tests![
     a_terminal_has_its_size_and_turns_lines,
     keys_arrive_raw_and_the_users_terminal_comes_back,
     the_size_follows_the_users_terminal,
+    without_input_the_keys_of_the_users_terminal_go_on_making_signals,
+    a_terminal_that_nobody_reads_hangs_up,
+    the_terminal_belongs_to_the_user,
 ];
 
 fn a_terminal_has_its_size_and_turns_lines(world: &World) {
@@ -104,6 +107,55 @@ fn the_size_follows_the_users_terminal(world: &World) {
         },
     );
     assert_eq!((status.unwrap().code, output.as_str()), (3, "ready\r\n50 150\r\n"));
+}
+
+fn without_input_the_keys_of_the_users_terminal_go_on_making_signals(world: &World) {
+    let (_keyboard, user) = user_terminal();
+    let before = rustix::termios::tcgetattr(&user).unwrap();
+    let mut spec = world.spec("a", &["echo", "ready"]);
+    spec.terminal = Some(WindowSize { rows: 1, columns: 1 });
+    let mut during = None;
+    let attachment = Attachment {
+        stdin: None,
+        output: &mut |_, _| {
+            during = Some(rustix::termios::tcgetattr(&user)?.local_modes);
+            Ok(())
+        },
+        terminal: Some(user.try_clone().unwrap()),
+        forward_signals: false,
+        cancel: None,
+        started: &mut |_| {},
+    };
+    assert!(engine::run(&spec, attachment).unwrap().success());
+    assert_eq!(during, Some(before.local_modes));
+    assert!(before.local_modes.contains(rustix::termios::LocalModes::ISIG));
+}
+
+fn a_terminal_that_nobody_reads_hangs_up(world: &World) {
+    let (_keyboard, user) = user_terminal();
+    // With and without input: everybody who has the terminal lets go of it.
+    for stdin in [None, Some(user.try_clone().unwrap())] {
+        let mut spec = world.spec("a", &["sh", "-c", "while echo line; do :; done; exit 3"]);
+        spec.terminal = Some(WindowSize { rows: 1, columns: 1 });
+        let attachment = Attachment {
+            stdin,
+            output: &mut |_, _| Err(std::io::ErrorKind::BrokenPipe.into()),
+            terminal: Some(user.try_clone().unwrap()),
+            forward_signals: true,
+            cancel: None,
+            started: &mut |_| {},
+        };
+        assert_eq!(engine::run(&spec, attachment).unwrap().code, 3);
+    }
+}
+
+fn the_terminal_belongs_to_the_user(world: &World) {
+    let script = "stat -c %u:%g /dev/pts/0 /dev/console; echo again > /dev/stdout; echo err > /dev/stderr";
+    let mut spec = world.spec("a", &["sh", "-c", script]);
+    spec.user = "app".to_owned();
+    spec.terminal = Some(WindowSize { rows: 1, columns: 1 });
+    let outcome = run(&spec);
+    assert_eq!(outcome.stdout, "1000:5\r\n1000:5\r\nagain\r\nerr\r\n", "{outcome:?}");
 }
 
 /// A pseudo terminal of 40 lines: the side of the keyboard and the user's.
