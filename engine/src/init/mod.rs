@@ -12,6 +12,7 @@ mod bundle;
 mod mounts;
 mod payload;
 mod root;
+mod sysctls;
 
 use std::fs::{self, File};
 use std::io;
@@ -112,6 +113,7 @@ impl World {
             .map_err(Failure::os(Step::Namespaces, leaving))?;
         if spec.network == Network::None {
             loopback::bring_up().map_err(Failure::os(Step::Namespaces, "bring up the loopback device"))?;
+            sysctls::apply();
         }
 
         let prepared = mounts::prepare(&spec.mounts)?;

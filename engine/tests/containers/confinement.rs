@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     programs_with_threads_run,
     a_32_bit_program_runs,
     paths_of_the_kernel_are_masked_or_read_only,
+    everybody_may_ping_and_listen_in_a_network_of_its_own,
     devices_are_dockers,
     the_hosts_disk_cannot_be_opened,
     no_descriptor_leaks_into_the_container,
@@ -143,6 +144,15 @@ fn a_32_bit_program_runs(world: &World) {
         return;
     }
     check(&world.spec("a", &["small"]), "32 bits\n");
+}
+
+fn everybody_may_ping_and_listen_in_a_network_of_its_own(world: &World) {
+    let files = ["/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/net/ipv4/ping_group_range"];
+    let hosts: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let mut spec = world.spec("a", &["cat", files[0], files[1]]);
+    check(&spec, "0\n0\t2147483647\n");
+    spec.network = engine::Network::Host;
+    check(&spec, &hosts);
 }
 
 fn paths_of_the_kernel_are_masked_or_read_only(world: &World) {
