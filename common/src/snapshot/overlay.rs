@@ -209,6 +209,8 @@ impl<'a> Opened<'a> {
         set: impl Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>) -> rustix::io::Result<()>,
     ) -> Result<OwnedFd, Refused> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Refused::at("fsopen"))?;
+        // What `df` shows.
+        fsconfig_set_string(&context, "source", "overlay").map_err(Refused::at("source"))?;
         for lower in &self.lowers {
             set(context.as_fd(), LOWER, lower.as_fd()).map_err(Refused::at(LOWER))?;
         }

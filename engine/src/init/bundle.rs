@@ -80,7 +80,7 @@ fn mounts(late: &[LateMount]) -> Vec<Value> {
         ),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
+        named_mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
     ];
     let replaced =
         |mount: &Value| late.iter().any(|late| late.destination.to_str() == mount["destination"].as_str());
@@ -92,7 +92,12 @@ fn mounts(late: &[LateMount]) -> Vec<Value> {
 }
 
 fn mount(destination: &str, file_system: &str, options: &[&str]) -> Value {
-    json!({"destination": destination, "type": file_system, "source": file_system, "options": options})
+    named_mount(destination, file_system, file_system, options)
+}
+
+/// With `source` as the name that `df` shows.
+fn named_mount(destination: &str, file_system: &str, source: &str, options: &[&str]) -> Value {
+    json!({"destination": destination, "type": file_system, "source": source, "options": options})
 }
 
 /// The environment of the command: what was asked for, and docker's variables where they are missing.

@@ -246,15 +246,23 @@ impl Workspace {
     ) -> io::Result<Option<LateMount>> {
         let leaf = leaf_of(mount)?;
         let place = root.make(&request.destination, leaf)?;
-        stubs.extend(place.made);
         let first = place.path.components().next().map(|component| component.as_os_str().to_owned());
-        match first.as_deref().and_then(|first| first.to_str()) {
+        let first = first.as_deref().and_then(|first| first.to_str());
+        match first {
+            // What will be hidden by the kernel's file systems needs no mount point in the root.
+            Some("proc" | "dev" | "sys") => root.remove_stubs(&place.made),
+            _ => stubs.extend(place.made),
+        }
+        match first {
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "destination can't be '/'")),
             Some("proc") => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is inside /proc")),
             Some("dev") if place.path == Path::new("dev") => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "the container has a /dev of its own"))
             }
-            Some("dev" | "sys") => {
+            Some(first @ ("dev" | "sys")) => {
+                if first == "sys" {
+                    check_in_sysfs(&place.path, leaf)?;
+                }
                 let source = self.late.join(number.to_string());
                 match leaf {
                     Leaf::Directory => fs::create_dir(&source)?,
@@ -265,14 +273,28 @@ impl Workspace {
             }
             Some(_) => {
                 let target = root.at(&place.path)?;
-                if leaf != leaf_of(&target)? {
-                    return Err(io::Error::new(io::ErrorKind::NotADirectory, NOT_A_DIRECTORY));
-                }
+                check_leaf(&target, leaf)?;
                 attach_to(mount, &target)?;
                 Ok(None)
             }
         }
     }
+}
+
+/// Nothing can be made in the container's `/sys`, which is the same as the host's: a mount point has to be there.
+fn check_in_sysfs(place: &Path, leaf: Leaf) -> io::Result<()> {
+    match Root::open(Path::new("/"))?.find(place) {
+        Ok(target) => check_leaf(&target, leaf),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(rustix::io::Errno::ROFS.into()),
+        Err(error) => Err(error),
+    }
+}
+
+fn check_leaf(target: &OwnedFd, leaf: Leaf) -> io::Result<()> {
+    if leaf_of(target)? == leaf {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotADirectory, NOT_A_DIRECTORY))
 }
 
 fn leaf_of(descriptor: &OwnedFd) -> io::Result<Leaf> {

@@ -17,6 +17,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_destination_follows_links_inside_the_root,
     a_file_is_not_mounted_on_a_directory,
     proc_is_not_a_place_for_mounts,
+    what_sys_does_not_have_is_no_place_for_mounts,
+    file_systems_have_dockers_names,
     a_device_can_be_bound_into_dev,
     texts_and_memory_are_mounted,
     a_made_file_has_its_owner_and_mode_and_can_be_executed,
@@ -93,8 +95,32 @@ fn proc_is_not_a_place_for_mounts(world: &World) {
         spec.mounts = vec![bind(host.clone(), destination)];
         check_refused(&spec, 125, &format!("mount {} at {destination}: it is inside /proc", host.display()));
     }
+    assert!(!world.upper("a").join("proc/x").exists());
     spec.mounts = vec![bind(host.clone(), "/")];
     check_refused(&spec, 125, &format!("mount {} at /: destination can't be '/'", host.display()));
+}
+
+fn what_sys_does_not_have_is_no_place_for_mounts(world: &World) {
+    let host = folder(world, "d", "found\n");
+    let mut spec = world.spec("a", &["cat", "/sys/kernel/f"]);
+    spec.mounts = vec![bind(host.clone(), "/sys/kernel")];
+    check(&spec, "found\n");
+    let refused = |source: &Path, destination: &str, reason: &str| {
+        let mut spec = world.spec("b", &["true"]);
+        spec.mounts = vec![bind(source.to_owned(), destination)];
+        check_refused(&spec, 125, &format!("mount {} at {destination}: {reason}", source.display()));
+    };
+    refused(&host, "/sys/x", "read-only file system");
+    let mixed = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified \
+                 host path exists and is the expected type";
+    refused(&host.join("f"), "/sys", mixed);
+    refused(&host.join("f"), "/sys/kernel", mixed);
+    assert!(!world.upper("a").join("sys/kernel").exists() && !world.upper("b").join("sys/x").exists());
+}
+
+fn file_systems_have_dockers_names(world: &World) {
+    let outcome = world.shell("grep -oE '^[^ ]+ (/|/dev/shm) [^ ]+' /proc/mounts");
+    assert_eq!(outcome.stdout, "overlay / overlay\nshm /dev/shm tmpfs\n");
 }
 
 fn a_device_can_be_bound_into_dev(world: &World) {
