@@ -8,12 +8,13 @@
 //!     <id>/                   locked (shared) by whoever makes or runs it
 //!         config.json         what it was made from; never changed
 //!         settings.json       its name: what can be changed later; replaced by compare-and-swap under `lock`
-//!         state.json          what became of it; replaced by whoever runs it
+//!         state.json          what became of it; replaced by whoever runs it, and once they were killed by the next who
+//!                             looks, under `lock` and the folder's own (exclusive)
 //!         hosts hostname resolv.conf      mounted into /etc
 //!         upper/ work/        its changes, as an overlay's top
 //! ```
 //! Files are replaced by rename. A record of a killed process is seen as such by comparing PID, start time and boot.
-//! What a kill interrupts is repaired by the next who makes or lists containers.
+//! What a kill interrupts is repaired by the next who makes, lists or looks for containers.
 
 mod names;
 mod process;
@@ -60,6 +61,7 @@ pub struct Container {
     /// What is true about it as of when this was read.
     pub state: State,
     folder: PathBuf,
+    unrecorded: Option<ContainerError>,
     /// Keeps others from removing what is being made or run.
     _lock: Option<OwnedFd>,
 }
@@ -162,7 +164,8 @@ impl Containers {
         };
         let config = Config { version: VERSION, id: id.clone(), created_ns: now_ns(), hostname, ..config };
         let settings = Settings { version: VERSION, name };
-        let container = Container { config, settings, state: State::created(), folder, _lock: Some(held) };
+        let (state, unrecorded) = (State::created(), None);
+        let container = Container { config, settings, state, folder, unrecorded, _lock: Some(held) };
         container.write_all()?;
         self.name(&container.settings.name, &id)?;
         if !container.config.auto_remove {
@@ -226,14 +229,35 @@ impl Containers {
 
     fn load(&self, id: &str) -> Result<Container, ContainerError> {
         let folder = self.folder.join(id);
-        let state: State = read(&folder, "state.json")?;
+        let mut state: State = read(&folder, "state.json")?;
+        if state.is_outdated() {
+            state = self.settle(&folder)?;
+        }
         Ok(Container {
             config: read(&folder, "config.json")?,
             settings: read(&folder, "settings.json")?,
-            state: state.compared(),
+            state,
+            unrecorded: None,
             folder,
             _lock: None,
         })
+    }
+
+    /// Records the end of a container whose process is gone, unless somebody holds it: they will, and what they know is
+    /// better. Gives its state.
+    fn settle(&self, folder: &Path) -> Result<State, ContainerError> {
+        // One at a time, so that who holds the folder is who runs it.
+        let _lock = self.lock()?;
+        let held = lock_exclusive(folder).map_err(io_error("lock", folder))?;
+        let state: State = read(folder, "state.json")?;
+        if held.is_none() || !state.is_outdated() {
+            return Ok(state);
+        }
+        let state = state.lost(now_ns());
+        if let Err(error) = write(folder, "state.json", &state) {
+            tracing::debug!(folder = %folder.display(), error = chain(&error), "lost container is not recorded");
+        }
+        Ok(state)
     }
 
     fn resolve(&self, reference: &str) -> Result<Option<String>, ContainerError> {
@@ -305,12 +329,12 @@ impl Containers {
                 continue;
             };
             let folder = self.folder.join(&id);
-            let held = match lock_exclusive(&folder) {
-                Ok(held) => !held,
+            let is_held = match lock_exclusive(&folder) {
+                Ok(lock) => lock.is_none(),
                 Err(error) if error.kind() == ErrorKind::NotFound => false,
                 Err(error) => return Err(io_error("lock", &folder)(error)),
             };
-            if !held {
+            if !is_held {
                 tracing::debug!(container = id, "removing what was left");
                 self.remove_locked(&id)?;
             }
@@ -474,16 +498,18 @@ impl Container {
         Ok(())
     }
 
+    /// Why its last state is not on disk, if it is not. Nothing else suffers from that.
+    pub fn unrecorded(&self) -> Option<&ContainerError> {
+        self.unrecorded.as_ref()
+    }
+
     /// A state that cannot be written must not end what runs.
-    fn write_state(&self) {
-        match write(&self.folder, "state.json", &self.state) {
-            Ok(()) => {}
+    fn write_state(&mut self) {
+        self.unrecorded = match write(&self.folder, "state.json", &self.state) {
             // Removed by force meanwhile: there is nothing left to record.
-            Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(container = self.config.id, error = chain(&error), "state is not recorded")
-            }
-        }
+            Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            written => written.err(),
+        };
     }
 }
 
@@ -503,11 +529,12 @@ fn lock_shared(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Whether nobody holds the folder at this moment.
-fn lock_exclusive(path: &Path) -> io::Result<bool> {
-    match rustix::fs::flock(open_folder(path)?, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+/// `None` when somebody holds the folder at this moment.
+fn lock_exclusive(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let folder = open_folder(path)?;
+    match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(folder)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -194,14 +194,20 @@ impl State {
         }
     }
 
-    /// What is true now: a record that says `running` of a process that is gone was left by somebody who was killed.
-    pub(super) fn compared(mut self) -> Self {
-        if self.status == Status::Running && !self.process.as_ref().is_some_and(Process::is_alive) {
-            self.status = Status::Exited;
-            self.process = None;
-            self.exit_code = LOST;
-            "monitor lost".clone_into(&mut self.error);
+    /// It says `running` of a process that is gone: whoever runs it is about to record the end, or was killed.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.status == Status::Running && !self.process.as_ref().is_some_and(Process::is_alive)
+    }
+
+    /// The end of a container that nobody saw; `finished_ns` is when that was found out.
+    pub(super) fn lost(self, finished_ns: i64) -> Self {
+        State {
+            status: Status::Exited,
+            process: None,
+            exit_code: LOST,
+            error: "monitor lost".to_owned(),
+            finished_ns: Some(finished_ns),
+            ..self
         }
-        self
     }
 }

@@ -66,8 +66,8 @@ fn a_name_belongs_to_one_container_until_that_is_removed() {
 }
 
 #[test]
-fn a_record_of_a_dead_process_reads_as_exited() {
-    with_containers(|containers, _| {
+fn the_end_of_a_container_whose_runner_was_killed_is_recorded_by_whoever_finds_it() {
+    with_containers(|containers, path| {
         let mut container = containers.create(config(), "web").unwrap();
         container.state.status = Status::Running;
         container.state.process = Some(Process::of(std::process::id()).unwrap());
@@ -78,8 +78,18 @@ fn a_record_of_a_dead_process_reads_as_exited() {
 
         container.state.process.as_mut().unwrap().boot_id = "another".into();
         container.write_state();
+        // Whoever runs it is still there, and about to say how it ended.
+        assert_eq!(containers.find("web").unwrap().state.status, Status::Running);
+
+        drop(container);
+        let before = now_ns();
         let state = containers.find("web").unwrap().state;
-        assert_eq!((state.status, state.exit_code, state.process), (Status::Exited, LOST, None));
+        assert_eq!((state.status, state.exit_code, &state.process), (Status::Exited, LOST, &None));
+        assert!(state.finished_ns.unwrap() >= before);
+        // It was found once, and that is on disk.
+        assert_eq!(containers.list().unwrap()[0].state, state);
+        let recorded: State = read(&path.join(containers.find("web").unwrap().id()), "state.json").unwrap();
+        assert_eq!(recorded, state);
         containers.remove(containers.find("web").unwrap(), false).unwrap();
     });
 }
