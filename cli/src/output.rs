@@ -6,15 +6,26 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::report::verbatim;
+use crate::report::{self, verbatim};
 use crate::template::{EvalError, ParseError, Template};
 
-/// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word.
+/// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word, any other failure
+/// with one: what is cut off must not pass for the whole.
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(not_written("stdout", &error));
+            std::process::exit(i32::from(report::FAILED));
+        }
     }
+}
+
+/// docker's words for a standard stream that takes nothing.
+pub(crate) fn not_written(stream: &str, error: &io::Error) -> String {
+    format!("write /dev/{stream}: {}", report::system_words(error))
 }
 
 /// Writes a line of data to stdout.

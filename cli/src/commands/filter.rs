@@ -32,6 +32,12 @@ fn parse_one(text: &str, known: &[&str]) -> Result<Filter> {
     Ok(Filter { name, value: value.trim().to_owned() })
 }
 
+/// The values of `name` must be among `known`; the error is the first one that is not.
+pub(super) fn check_values<'a>(filters: &'a [Filter], name: &str, known: &[&str]) -> Result<(), &'a str> {
+    let mut values = filters.iter().filter(|filter| filter.name == name).map(|filter| filter.value.as_str());
+    values.find(|value| !known.contains(value)).map_or(Ok(()), Err)
+}
+
 /// Whether something passes: for each name that is asked for, one of its values must match, of labels all.
 pub(super) fn all(filters: &[Filter], mut matches: impl FnMut(&Filter) -> bool) -> bool {
     let mut names: Vec<&str> = filters.iter().map(|filter| filter.name.as_str()).collect();

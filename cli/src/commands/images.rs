@@ -190,12 +190,14 @@ impl Limits {
             let found = require(store, &filter.value)?;
             Ok(store.image(&found.id)?.map(|image| image.created))
         };
+        filter::check_values(filters, "dangling", &["true", "false"])
+            .map_err(|wrong| verbatim(format!("Error: Invalid filter 'dangling=[{wrong}]'")))?;
         Ok(Limits { before: created("before")?, since: created("since")? })
     }
 
     fn pass(&self, store: &Store, row: &Row, filter: &Filter) -> bool {
         match filter.name.as_str() {
-            "dangling" => row.tag.is_none() == matches!(filter.value.as_str(), "true" | "1" | "t"),
+            "dangling" => row.tag.is_none() == (filter.value == "true"),
             "reference" => row.is_named(&filter.value),
             "before" => self.before.is_some_and(|limit| row.image.created < limit),
             "since" => self.since.is_some_and(|limit| row.image.created > limit),

@@ -84,6 +84,9 @@ const KNOWN_FILTERS: &[&str] = &[
     "id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume", "health",
 ];
 
+/// All that docker has; of some there is no container here yet.
+const STATUS_WORDS: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let filters = filter::parse(&args.filter, KNOWN_FILTERS)?;
@@ -142,6 +145,8 @@ impl Limits {
                 None => Err(verbatim(format!("Error: No such container: {wanted}"))),
             }
         };
+        filter::check_values(filters, "status", STATUS_WORDS)
+            .map_err(|wrong| verbatim(format!("Error: Invalid filter 'status={wrong}'")))?;
         let names = named("name").map(|filter| {
             let pattern = Regex::new(&filter.value).map_err(|_| {
                 verbatim(format!("Error: Invalid filter 'name': `{}` is no pattern", filter.value))

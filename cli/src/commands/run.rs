@@ -1,4 +1,3 @@
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,15 +11,19 @@ use common::platform::Platform;
 use common::reference::Reference;
 use common::snapshot::Snapshots;
 use common::store::Store;
-use engine::containers::{Config, Container, Containers, NetworkMode, Streams};
+use engine::containers::{Config, Container, Containers, Streams};
 use engine::{Attachment, Stream, WindowSize};
 
+use self::id_file::IdFile;
 use super::pull;
 use crate::context::Context;
 use crate::output;
-use crate::report::{verbatim, verbatim_with_code};
+use crate::report::{self, verbatim, verbatim_with_code};
 
 mod environment;
+mod id_file;
+mod labels;
+mod network;
 mod volume;
 
 /// Run a command in a new container
@@ -77,7 +80,7 @@ pub(crate) struct Args {
     entrypoint: Option<String>,
     /// `host` or `none`; there are no bridges yet, so without this flag there is no network
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<String>,
+    network: Vec<String>,
     /// Name of the host as seen inside [default: the beginning of the ID]
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -108,16 +111,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if args.interactive && args.tty && !io::stdin().is_terminal() {
         return Err(verbatim_with_code("the input device is not a TTY", 1));
     }
-    let network = network(args)?;
+    let network = network::mode(&args.network)?;
+    let labels = labels::given(&args.label)?;
     let streams = attached(args)?;
     let env = environment::given(&args.env_file, &args.env)?;
     let mounts = volume::binds(&args.volume)?;
-    if let Some(file) = args.cidfile.as_ref().filter(|file| file.exists()) {
-        let file = file.display();
-        let text =
-            format!("container ID file found, make sure the other container isn't running or delete {file}");
-        return Err(verbatim(text));
-    }
+    let mut id_file = args.cidfile.as_deref().map(IdFile::create).transpose()?;
     let store = context.store_or_new()?;
     let id = image(args, context, &store)?;
     let image = names::config(&store, &id)?;
@@ -125,7 +124,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let config = Config {
         image: Some(id),
         image_name: args.image.clone(),
-        process: process(args, &image.config, env)?,
+        process: process(args, &image.config, env, labels)?,
         hostname: args.hostname.clone().unwrap_or_default(),
         terminal: args.tty,
         open_stdin: args.interactive,
@@ -143,10 +142,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let container = containers
         .create(config, args.name.as_deref().unwrap_or_default())
         .map_err(|error| verbatim(format!("gantry: {}", chain(&error))))?;
-    if let Some(file) = &args.cidfile {
-        fs::write(file, container.id()).with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(file) = &mut id_file {
+        file.write(container.id())?;
     }
-    if args.network.is_none() {
+    if args.network.is_empty() {
         output::note(
             "WARNING: there are no bridge networks yet, so this container has no network; --network host gives it the host's",
         );
@@ -168,31 +167,48 @@ fn start(
         Some(terminal) => engine::window_size(terminal.as_fd()).unwrap_or(WindowSize { rows: 0, columns: 0 }),
         None => WindowSize { rows: 0, columns: 0 },
     };
+    let mut lost = None;
     let attachment = Attachment {
         stdin,
-        output: &mut |stream, bytes| match stream {
-            Stream::Stdout if streams.stdout => {
-                io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush())
-            }
-            Stream::Stderr if streams.stderr => io::stderr().lock().write_all(bytes),
-            _ => Ok(()),
-        },
+        output: &mut |stream, bytes| pass_on(streams, stream, bytes, &mut lost),
         terminal,
         forward_signals: true,
         cancel: None,
         started: &mut |_| {},
     };
     let outcome = container.run(lowers, size, attachment);
+    if let Some(error) = container.unrecorded() {
+        output::note(format!("gantry: {}", chain(error)));
+    }
     if args.rm {
         containers.remove(container, true)?;
     }
-    match outcome {
-        Ok(status) => Ok(ExitCode::from(u8::try_from(status.code).unwrap_or(u8::MAX))),
-        Err(error) => {
+    match (outcome, lost) {
+        (Ok(_), Some(lost)) => Err(verbatim_with_code(lost, report::FAILED)),
+        (Ok(status), None) => Ok(ExitCode::from(u8::try_from(status.code).unwrap_or(u8::MAX))),
+        (Err(error), _) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
             Err(verbatim_with_code(format!("gantry: {}", chain(&error)), code))
         }
     }
+}
+
+/// Writes a piece of output to our stream of that name. What could not be written is `lost`: output that is cut off must
+/// not pass for the whole. A reader that has gone away wanted no more.
+fn pass_on(streams: Streams, stream: Stream, bytes: &[u8], lost: &mut Option<String>) -> io::Result<()> {
+    let (name, written) = match stream {
+        Stream::Stdout if streams.stdout => {
+            ("stdout", io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush()))
+        }
+        Stream::Stderr if streams.stderr => ("stderr", io::stderr().lock().write_all(bytes)),
+        _ => return Ok(()),
+    };
+    if let Err(error) = &written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        lost.get_or_insert_with(|| output::not_written(name, error));
+    }
+    written
 }
 
 /// Which streams of the command are ours: its output, unless `--attach` chooses, and its input where that is open.
@@ -219,14 +235,12 @@ fn duplicate(stream: impl AsFd) -> Result<OwnedFd> {
 }
 
 /// An error with its causes in one line, as docker prints it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let words = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref() {
+        Some(error) => report::system_words(error),
+        None => error.to_string(),
+    };
+    std::iter::successors(Some(error), |error| error.source()).map(words).collect::<Vec<_>>().join(": ")
 }
 
 /// The image, pulled where need be.
@@ -251,15 +265,17 @@ fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
 }
 
 /// What to run: the image's config with what the user says in its place.
-fn process(args: &Args, image: &oci::Config, env: Vec<String>) -> Result<oci::Config> {
+fn process(
+    args: &Args,
+    image: &oci::Config,
+    env: Vec<String>,
+    own_labels: Vec<(String, String)>,
+) -> Result<oci::Config> {
     let entrypoint = args.entrypoint.as_ref().map(|entrypoint| vec![entrypoint.clone()]);
     let command = engine::command(image, entrypoint.as_deref(), &args.command)
         .map_err(|error| verbatim(format!("gantry: {error}")))?;
     let mut labels = image.labels.clone();
-    labels.extend(args.label.iter().map(|label| {
-        let (name, value) = label.split_once('=').unwrap_or((label, ""));
-        (name.to_owned(), value.to_owned())
-    }));
+    labels.extend(own_labels);
     Ok(oci::Config {
         user: args.user.clone().unwrap_or_else(|| image.user.clone()),
         env,
@@ -281,19 +297,5 @@ fn working_dir(args: &Args, image: &oci::Config) -> Result<String> {
         ))),
         Some(dir) => Ok(dir.clone()),
         None => Ok(image.working_dir.clone()),
-    }
-}
-
-fn network(args: &Args) -> Result<NetworkMode> {
-    match args.network.as_deref() {
-        None | Some("none") => Ok(NetworkMode::None),
-        Some("host") => Ok(NetworkMode::Host),
-        Some("bridge" | "default") => {
-            Err(verbatim("gantry: there are no bridge networks yet; use --network host or --network none"))
-        }
-        Some(other) if other.starts_with("container:") => Err(verbatim(
-            "gantry: networks of other containers cannot be joined yet; use --network host or none",
-        )),
-        Some(other) => Err(verbatim(format!("gantry: network {other} not found"))),
     }
 }

@@ -27,6 +27,7 @@ macro_rules! world {
     };
 }
 
+mod failures;
 mod machine;
 mod records;
 mod streams;

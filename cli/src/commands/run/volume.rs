@@ -1,7 +1,7 @@
 //! `--volume`: folders and files of the host that the container sees.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use engine::containers::{Mount, MountSource};
@@ -48,12 +48,13 @@ fn bind(volume: &str) -> Result<Mount> {
             _ => return Err(verbatim(format!("gantry: invalid mode: {options}"))),
         }
     }
-    let wrong = match Path::new(destination) {
-        path if !path.is_absolute() => {
-            Some(format!("invalid mount path: '{destination}' mount path must be absolute"))
-        }
-        path if path == Path::new("/") => Some("invalid specification: destination can't be '/'".to_owned()),
-        _ => None,
+    let place = clean(destination);
+    let wrong = if !place.is_absolute() {
+        Some(format!("invalid mount path: '{destination}' mount path must be absolute"))
+    } else if place == Path::new("/") {
+        Some("invalid specification: destination can't be '/'".to_owned())
+    } else {
+        None
     };
     if let Some(wrong) = wrong {
         let config = "invalid mount config for type \"bind\"";
@@ -62,10 +63,22 @@ fn bind(volume: &str) -> Result<Mount> {
     let source = host_folder(source)?;
     Ok(Mount {
         source: MountSource::Bind(source),
-        destination: PathBuf::from(destination),
+        destination: place,
         options: options.to_owned(),
         read_only,
     })
+}
+
+/// The path without blank steps and ways back, as its words say: nobody looks at symlinks yet.
+fn clean(path: &str) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::ParentDir => drop(clean.pop()),
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 /// A path of the host; a folder that is not there is made, as docker does.
@@ -111,13 +124,15 @@ mod tests {
             ("/tmp:/p:ro:x", "invalid volume specification"),
             (":/p", "invalid volume specification"),
             ("/tmp:/", "destination can't be '/'"),
+            ("/tmp:/a/..", "destination can't be '/'"),
             ("a&b:/p", "includes invalid characters for a local volume name"),
         ] {
             let error = bind(volume).unwrap_err().to_string();
             assert!(error.contains(text), "{volume}: {error}");
         }
         assert!(bind("/tmp:/p:ro,z").unwrap().read_only);
-        let twice = binds(&["/tmp:/p".into(), "/etc:/p".into()]).unwrap_err();
+        assert_eq!(bind("/tmp:/a//./b/../c/").unwrap().destination.to_str(), Some("/a/c"));
+        let twice = binds(&["/tmp:/p".into(), "/etc:/p/".into()]).unwrap_err();
         assert_eq!(twice.to_string(), "gantry: Duplicate mount point: /p");
     }
 }

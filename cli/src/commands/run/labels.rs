@@ -1,0 +1,41 @@
+//! `--label`.
+
+use anyhow::Result;
+
+use crate::report::verbatim;
+
+/// The names and values of `NAME[=VALUE]`.
+pub(super) fn given(flags: &[String]) -> Result<Vec<(String, String)>> {
+    flags.iter().map(|flag| label(flag)).collect()
+}
+
+fn label(flag: &str) -> Result<(String, String)> {
+    let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+    // docker passes over blanks in front of a name, and keeps them.
+    let wrong = match name.trim_start() {
+        "" => format!("invalid label '{flag}': empty name"),
+        name if name.contains(char::is_whitespace) => format!("label '{name}' contains whitespaces"),
+        _ => return Ok((name.to_owned(), value.to_owned())),
+    };
+    Err(verbatim(format!("invalid argument \"{flag}\" for \"-l, --label\" flag: {wrong}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_a_name_without_blanks() {
+        let label = |flag| label(flag).map_err(|error| error.to_string());
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(label("a=b=c"), pair("a", "b=c"));
+        assert_eq!(label("a"), pair("a", ""));
+        assert_eq!(label(" a= b"), pair(" a", " b"));
+        let wrong = |flag: &str, text: &str| {
+            Err(format!("invalid argument \"{flag}\" for \"-l, --label\" flag: {text}"))
+        };
+        assert_eq!(label(""), wrong("", "invalid label '': empty name"));
+        assert_eq!(label("=x"), wrong("=x", "invalid label '=x': empty name"));
+        assert_eq!(label("a b=c"), wrong("a b=c", "label 'a b' contains whitespaces"));
+    }
+}
