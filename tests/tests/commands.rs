@@ -238,9 +238,11 @@ fn a_plain_user_is_told_what_needs_root() {
     for path in [world.path(), &folder] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("ours");
     }
-    // The program itself may stand where only root can go.
+    // The program itself may stand where only root can go. Were it copied in this process, a child that another test forks
+    // meanwhile would hold the copy open for writing, and nothing could execute it.
     let program = world.path().join("gantry");
-    std::fs::copy(tests::gantry_binary(), &program).expect("a copy");
+    let copied = std::process::Command::new("cp").arg(tests::gantry_binary()).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp makes a copy");
     let run = |args: &[&str]| {
         let mut command = std::process::Command::new(&program);
         command.arg("--root").arg(folder.join("store")).args(args).current_dir(&folder);
