@@ -69,6 +69,11 @@ pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
         }
         return ExitCode::from(own.unwrap_or(code));
     }
+    if is_dockers(error) {
+        note(format!("Error: {error}"));
+        hint(error).iter().for_each(|hint| note(format!("  hint: {hint}")));
+        return ExitCode::from(code);
+    }
     let mut chain = error.chain().map(ToString::to_string);
     let first = chain.next().unwrap_or_default();
     note(format!("error: {first}"));
@@ -86,6 +91,18 @@ pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
         note(format!("  hint: {hint}"));
     }
     ExitCode::from(code)
+}
+
+/// Whether docker defines all that is said about an error.
+fn is_dockers(error: &anyhow::Error) -> bool {
+    let of_pull = |error: &PullError| {
+        matches!(
+            error,
+            PullError::Denied { .. } | PullError::ManifestUnknown { .. } | PullError::NameUnknown { .. }
+        )
+    };
+    error.downcast_ref().is_some_and(of_pull)
+        || matches!(error.downcast_ref(), Some(PushError::Denied { .. } | PushError::Digest))
 }
 
 /// Warns of the records that a list goes on without; the list's exit code.

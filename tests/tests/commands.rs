@@ -466,3 +466,43 @@ fn dockers_flags_that_are_not_here_are_called_by_name() {
     assert_eq!(built.stderr, "WARNING: --compress has no effect: the context is read where it lies\n");
     world.close();
 }
+
+#[test]
+fn all_tags_travel_in_dockers_words() {
+    let (world, registry) = (world!(), World::new());
+    let server = Server::start(&registry, &[]);
+    let name = format!("{}/app", server.address);
+    for tag in ["1", "2"] {
+        world.gantry(["tag", "busybox", &format!("{name}:{tag}")]).ok();
+    }
+    let pushed = world.gantry(["push", "-a", &name]).ok();
+    let lines: Vec<&str> = pushed.stdout.lines().collect();
+    let digest = lines[1].split(' ').nth(2).expect("the digest");
+    let (first, rest) = lines.split_first().expect("lines");
+    assert_eq!(*first, format!("The push refers to repository [{name}]"));
+    let tags: Vec<&str> = rest.iter().filter_map(|line| line.split(": digest: sha256:").next()).collect();
+    assert_eq!(tags, ["1", "2"]);
+    assert_eq!(world.gantry(["push", "-a", "-q", &name]).ok().text(), name);
+    assert_eq!(world.gantry(["push", "-q", &format!("{name}:1")]).ok().text(), format!("{name}:1"));
+
+    let other = World::new();
+    let pulled = |status: &str| {
+        let each = |tag| format!("{tag}: Pulling from app\nDigest: {digest}\n");
+        format!("{}{}Status: {status} for {name}\n{name}\n", each(1), each(2))
+    };
+    assert_eq!(other.gantry(["pull", "-a", &name]).ok().stdout, pulled("Downloaded newer image"));
+    assert_eq!(other.gantry(["pull", "-a", &name]).ok().stdout, pulled("Image is up to date"));
+    assert_eq!(other.gantry(["pull", "-aq", &name]).ok().text(), name);
+    // A tag that is not here is news, also when all of its image is.
+    other.gantry(["rmi", &format!("{name}:2")]).ok();
+    let again = other.gantry(["pull", &format!("{name}:2")]).ok();
+    assert!(again.stdout.contains("Status: Downloaded newer image for "), "{again:?}");
+
+    let none = other.gantry(["pull", "-a", &format!("{}/none", server.address)]).fails(1);
+    let text = format!("Error: repository {}/none not found: name unknown: ", server.address);
+    assert!(none.stderr.starts_with(&text) && none.stderr.lines().count() == 1, "{}", none.stderr);
+    server.stop();
+    for world in [world, registry, other] {
+        world.close();
+    }
+}

@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -40,35 +41,43 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
                 Ok(_) => verbatim("tag can't be used with --all-tags/-a"),
                 Err(_) => verbatim(format!("{error}")),
             })?;
-        if !args.quiet {
-            output::line(format!("Pulling all tags from {}", repository.path()));
+        let client = context.client()?;
+        let mut old = true;
+        for reference in runtime()?.block_on(pull::tags(&client, &repository))? {
+            old &= announced(context, &reference, &platform, args.quiet)?.up_to_date;
         }
-        let pulled = all(context, &repository, &platform, args.quiet)?;
-        if !args.quiet {
-            pulled.iter().for_each(|image| output::line(format!("Digest: {}", image.digest)));
-            let old = pulled.iter().all(|image| image.up_to_date);
-            let status = if old { "Image is up to date" } else { "Downloaded newer image" };
-            output::line(format!("Status: {status} for {}", repository.familiar()));
-        }
-        output::line(repository);
+        end(args.quiet, old, &repository.familiar(), &repository);
         return Ok(ExitCode::SUCCESS);
     }
     let reference: Reference = args.name.parse().map_err(|error| verbatim(format!("{error}")))?;
-    if !args.quiet {
-        if args.name.parse::<Repository>().is_ok() && reference.digest().is_none() {
-            output::line("Using default tag: latest");
-        }
+    if !args.quiet && args.name.parse::<Repository>().is_ok() && reference.digest().is_none() {
+        output::line("Using default tag: latest");
+    }
+    let pulled = announced(context, &reference, &platform, args.quiet)?;
+    end(args.quiet, pulled.up_to_date, &reference.familiar(), &reference);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pulls one image between docker's lines about it.
+fn announced(context: &Context, reference: &Reference, platform: &Platform, quiet: bool) -> Result<Pulled> {
+    if !quiet {
         let repository = reference.repository();
         output::line(format!("{}: Pulling from {}", reference.identifier(), repository.path()));
     }
-    let pulled = one(context, &reference, &platform, args.quiet)?;
-    if !args.quiet {
+    let pulled = one(context, reference, platform, quiet)?;
+    if !quiet {
         output::line(format!("Digest: {}", pulled.digest));
-        let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-        output::line(format!("Status: {status} for {}", reference.familiar()));
     }
-    output::line(&reference);
-    Ok(ExitCode::SUCCESS)
+    Ok(pulled)
+}
+
+/// docker's last lines: what came of it, and the whole name.
+fn end(quiet: bool, up_to_date: bool, familiar: &str, name: &dyn Display) {
+    if !quiet {
+        let status = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+        output::line(format!("Status: {status} for {familiar}"));
+    }
+    output::line(name);
 }
 
 /// Pulls one image; also used by `run` and `build` for images that are not here.
@@ -83,17 +92,6 @@ pub(super) fn one(
     let interrupted = interrupt::exit_on_signal()?;
     let pulled = runtime()?
         .block_on(pull::pull(&store, &client, reference, platform, &|event| show(&progress, &event)));
-    drop(interrupted);
-    progress.finish();
-    Ok(pulled?)
-}
-
-fn all(context: &Context, repository: &Repository, platform: &Platform, quiet: bool) -> Result<Vec<Pulled>> {
-    let (store, client) = (context.store_or_new()?, context.client()?);
-    let progress = Transfers::new(quiet);
-    let interrupted = interrupt::exit_on_signal()?;
-    let events = |event| show(&progress, &event);
-    let pulled = runtime()?.block_on(pull::pull_all(&store, &client, repository, platform, &events));
     drop(interrupted);
     progress.finish();
     Ok(pulled?)

@@ -75,14 +75,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         let pushed = runtime.block_on(push(&store, &client, request, &|event| show(&progress, &event)));
         progress.finish();
         let pushed = pushed?;
-        if args.quiet {
-            output::line(reference);
-        } else {
+        if !args.quiet {
             let tag = reference.identifier();
             output::line(format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size_bytes));
         }
     }
     drop(interrupted);
+    match references.first() {
+        Some(first) if args.quiet && args.all_tags => output::line(first.repository()),
+        Some(first) if args.quiet => output::line(first),
+        _ => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 

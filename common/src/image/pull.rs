@@ -145,26 +145,15 @@ pub async fn pull(
     })
 }
 
-/// Pulls every tag of a repository, in the registry's order.
+/// Every tag of a repository, in the registry's order.
 ///
 /// # Errors
-/// The first [`PullError`]; the tags before it are there.
-pub async fn pull_all(
-    store: &Store,
-    client: &Client,
-    repository: &Repository,
-    platform: &Platform,
-    events: &(dyn Fn(PullEvent) + Sync),
-) -> Result<Vec<Pulled>, PullError> {
+/// [`PullError`] when the registry does not tell them.
+pub async fn tags(client: &Client, repository: &Repository) -> Result<Vec<Reference>, PullError> {
     let tags = client.tags(repository).await.map_err(|source| {
         PullError::of(&Reference::Tag(repository.clone(), crate::reference::Tag::latest()), source)
     })?;
-    let mut pulled = Vec::new();
-    for tag in tags {
-        let reference = Reference::Tag(repository.clone(), tag);
-        pulled.push(pull(store, client, &reference, platform, events).await?);
-    }
-    Ok(pulled)
+    Ok(tags.into_iter().map(|tag| Reference::Tag(repository.clone(), tag)).collect())
 }
 
 struct Pull<'a> {
