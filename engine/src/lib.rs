@@ -30,6 +30,8 @@ mod spec;
 mod step;
 mod sys;
 mod terminal;
+#[cfg(test)]
+mod testing;
 
 pub use cgroups::can_restrict_devices;
 pub use command::{Command, NoCommand, command};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::eventually;
 
 fn config() -> Config {
     let process = common::oci::Config { cmd: Some(vec!["true".into()]), ..Default::default() };
@@ -83,6 +84,7 @@ fn the_end_of_a_container_whose_runner_was_killed_is_recorded_by_whoever_finds_i
 
         drop(container);
         let before = now_ns();
+        eventually(|| containers.find("web").unwrap().state.status == Status::Exited);
         let state = containers.find("web").unwrap().state;
         assert_eq!((state.status, state.exit_code, &state.process), (Status::Exited, LOST, &None));
         assert!(state.finished_ns.unwrap() >= before);
@@ -103,11 +105,11 @@ fn what_the_dead_left_is_swept_and_what_is_held_is_not() {
         let half = "0".repeat(64);
         fs::write(path.join("leaving").join(&half), "").unwrap();
         fs::create_dir(path.join(&half)).unwrap();
-        assert_eq!(ids(containers), [running.id()]);
+        eventually(|| ids(containers) == [running.id()]);
         assert!(!path.join(dead).exists() && !path.join(half).exists());
         assert!(containers.create(config(), "dead").is_ok());
         drop(running);
-        assert_eq!(containers.list().unwrap().len(), 1);
+        eventually(|| containers.list().unwrap().len() == 1);
         assert_eq!(fs::read_dir(path.join("leaving")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(path.join("names")).unwrap().count(), 1);
     });
