@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Print only what is wrong
     #[arg(short, long)]
     quiet: bool,
+    /// Remove damaged blobs, so that a pull, push, load or build brings them again
+    #[arg(long)]
+    remove_damaged: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
@@ -25,8 +28,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         bail!("there is no store at {}", store.root().display());
     }
     let progress = Counter::new("verifying", !args.quiet);
-    let report =
-        store.check(&CheckOptions { progress: &|event| progress.check(event), ..CheckOptions::default() })?;
+    let options = CheckOptions {
+        remove_damaged: args.remove_damaged,
+        progress: &|event| progress.check(event),
+        ..CheckOptions::default()
+    };
+    let report = store.check(&options)?;
     progress.finish();
     report.faults.iter().for_each(|fault| output::line(format!("fault: {fault}")));
     if !args.quiet {

@@ -1,11 +1,12 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 
 use super::Store;
 use super::age::Age;
 use super::disk;
 use super::error::{ReadError, StoreError};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher, Hashing};
 
 /// An open blob. Its bytes were right when they were stored and are not verified here: send them to somebody who
 /// verifies, or use [`Store::read_blob`] or [`Store::blob_reader`].
@@ -88,6 +89,33 @@ impl Store {
     /// [`StoreError::Io`] when the file system fails.
     pub fn remove_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         Age(self.paths()).discard(digest)
+    }
+}
+
+impl Store {
+    /// Removes a blob whose bytes are not those of its digest. Whether it was damaged and is gone now. One that somebody
+    /// brings at the same moment stays.
+    pub(super) fn remove_damaged(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.paths().blob(digest);
+        let failed = |error| StoreError::io("remove", &path)(error);
+        let Some(file) = disk::absent_is_none(File::open(&path)).map_err(failed)? else { return Ok(false) };
+        let mut hashing = Hashing::new(digest.algorithm(), &file);
+        io::copy(&mut hashing, &mut io::sink()).map_err(StoreError::io("read", &path))?;
+        if hashing.finish().1 == *digest {
+            return Ok(false);
+        }
+        // Not unlinked by its name, which may mean another file by now.
+        let scratch = self.scratch()?;
+        let taken = scratch.path().join("blob");
+        if disk::absent_is_none(fs::rename(&path, &taken)).map_err(failed)?.is_none() {
+            return Ok(false);
+        }
+        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let damaged = inode(file.metadata().map_err(failed)?) == inode(fs::metadata(&taken).map_err(failed)?);
+        if !damaged {
+            fs::rename(&taken, &path).map_err(StoreError::io("restore", &path))?;
+        }
+        Ok(damaged)
     }
 }
 

@@ -86,7 +86,7 @@ use listing::Listings;
 
 pub use age::RENEWAL;
 pub use blob::{Blob, VerifiedReader};
-pub use check::{CheckEvent, CheckOptions, CheckReport, Fault, Holder, Note};
+pub use check::{CheckEvent, CheckOptions, CheckReport, Fault, Holder, Note, Record};
 pub use error::{CommitError, ReadError, StoreError, if_sound};
 pub use image::{FindError, ImageRecord};
 pub use ingest::Ingest;

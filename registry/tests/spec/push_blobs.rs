@@ -344,3 +344,20 @@ async fn the_same_blob_pushed_by_many_at_once() {
     check_held(&world, "b", &blob).await;
     world.end().await;
 }
+
+/// A blob that the disk has damaged comes again by a push, once a check has removed it.
+#[tokio::test]
+async fn a_damaged_blob_is_healed_by_a_push() {
+    let world = World::start().await;
+    let digest = world.push_blob("a", b"0123456789").await;
+    let path = world.store.paths().blob(&digest);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, b"012345678X").unwrap();
+    let options = common::store::CheckOptions { remove_damaged: true, ..Default::default() };
+    assert_eq!(world.store.check(&options).unwrap().faults.len(), 1);
+    let blob = format!("/v2/a/blobs/{digest}");
+    assert_eq!(world.head(&blob).await.status, StatusCode::NOT_FOUND, "else nobody pushes it");
+    world.push_blob("a", b"0123456789").await;
+    assert_eq!(world.get(&blob).await.body, b"0123456789");
+    world.end().await;
+}

@@ -10,6 +10,7 @@ use crate::image::testing::{
 use crate::layer::exists;
 use crate::layer::testing::TarBytes;
 use crate::reference::Tag;
+use crate::store::CheckOptions;
 
 async fn serve(registry: &Registry) -> Server {
     let registry = registry.clone();
@@ -538,6 +539,30 @@ async fn pulling_again_heals_the_tar_of_a_layer_without_fetching_it() {
     get(&machine, &server, &reference).await.unwrap();
     assert!(!tar.exists(), "the blob gives it");
     assert!(!server.lines()[requests..].iter().any(|line| line.contains("/blobs/")));
+    machine.check();
+}
+
+#[tokio::test]
+async fn a_blob_that_a_check_removed_is_fetched_again() {
+    let sample = two_layers();
+    let registry = Registry::default();
+    sample.put(&registry, "latest");
+    let server = serve(&registry).await;
+    let machine = Machine::new();
+    let reference = tagged(&server.host(), "latest");
+    get(&machine, &server, &reference).await.unwrap();
+    let damaged = [&sample.layers[0].descriptor.digest, &sample.id()].map(|digest| {
+        let path = machine.store.paths().blob(digest);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[12] ^= 1;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    });
+    let options = CheckOptions { remove_damaged: true, ..CheckOptions::default() };
+    assert!(!machine.store.check(&options).unwrap().is_sound());
+    assert!(damaged.iter().all(|path| !path.exists()));
+    get(&machine, &server, &reference).await.unwrap();
     machine.check();
 }
 

@@ -37,7 +37,15 @@ impl Check<'_> {
             files: jobs.len() as u64,
             size_bytes: self.report.size_bytes,
         });
-        self.report.faults.extend(verify(&jobs, options));
+        let mut faults = verify(&jobs, options);
+        if options.remove_damaged {
+            for fault in &mut faults {
+                if let Fault::Blob { digest, removed, .. } = fault {
+                    *removed = self.store.remove_damaged(digest)?;
+                }
+            }
+        }
+        self.report.faults.extend(faults);
         Ok(())
     }
 
@@ -93,7 +101,7 @@ fn verify_one(job: &Job, buffer: &mut [u8], options: &CheckOptions<'_>) -> Optio
     match digest_of(&job.path, &job.digest, buffer, options) {
         Ok(actual) if actual == job.digest => None,
         Ok(actual) if job.is_tar => Some(Fault::Tar { diff_id: job.digest.clone(), actual }),
-        Ok(actual) => Some(Fault::Blob { digest: job.digest.clone(), actual }),
+        Ok(actual) => Some(Fault::Blob { digest: job.digest.clone(), actual, removed: false }),
         // Collected since it was listed.
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => Some(Fault::Unreadable(StoreError::io("read", &job.path)(e))),

@@ -4,7 +4,8 @@
 //! looked at has its bytes by then, and a store may be checked while it is in use. A fault that involves a name is
 //! reported only if the name is still there at a second look.
 //!
-//! Nothing is repaired, but what dead processes left is swept first, as at every opening.
+//! Nothing is repaired, but what dead processes left is swept first, as at every opening, and damaged blobs are taken out
+//! where that is asked for: as long as one is there, nobody brings it again.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use super::error::StoreError;
 use crate::digest::Digest;
 
 mod bytes;
+mod records;
 mod references;
 mod report;
 #[cfg(test)]
 mod tests;
 
-pub use report::{CheckReport, Fault, Holder, Note};
+pub use report::{CheckReport, Fault, Holder, Note, Record};
 
 /// How to check.
 #[derive(Clone, Copy)]
@@ -28,19 +30,25 @@ pub struct CheckOptions<'a> {
     pub threads: usize,
     /// The collector's grace period, where one runs: a blob that nothing has reached for two of them is a fault.
     pub grace: Option<Duration>,
+    /// Blobs that are damaged are removed, so that a pull, push, load or build brings them again.
+    pub remove_damaged: bool,
     /// Is told of the progress, from any thread.
     pub progress: &'a (dyn Fn(CheckEvent) + Sync),
 }
 
 impl std::fmt::Debug for CheckOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CheckOptions").field("threads", &self.threads).field("grace", &self.grace).finish()
+        f.debug_struct("CheckOptions")
+            .field("threads", &self.threads)
+            .field("grace", &self.grace)
+            .field("remove_damaged", &self.remove_damaged)
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for CheckOptions<'_> {
     fn default() -> Self {
-        CheckOptions { threads: 2, grace: None, progress: &|_| {} }
+        CheckOptions { threads: 2, grace: None, remove_damaged: false, progress: &|_| {} }
     }
 }
 
@@ -76,6 +84,8 @@ impl Store {
         check.images()?;
         check.layers()?;
         check.refs()?;
+        check.steps()?;
+        check.containers()?;
         check.bytes(options)?;
         check.report.faults.sort_by_cached_key(Fault::to_string);
         // Several images may need the same layer.

@@ -336,7 +336,7 @@ impl Check<'_> {
     }
 
     /// The names in a folder that `parse` knows; others are faults.
-    fn known_names<T>(
+    pub(super) fn known_names<T>(
         &mut self,
         folder: &Path,
         parse: impl Fn(&str) -> Option<T>,

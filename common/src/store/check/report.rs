@@ -70,12 +70,14 @@ impl fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The bytes of a blob are not those that were stored.
-    #[error("blob {digest} is damaged: its bytes have the digest {actual}; pull or push it again")]
+    #[error("blob {digest} is damaged: its bytes have the digest {actual}; {}", remedy(*removed))]
     Blob {
         /// The blob.
         digest: Digest,
-        /// The digest of what is on the disk.
+        /// The digest of what is, or was, on the disk.
         actual: Digest,
+        /// It was removed, as the check was asked to.
+        removed: bool,
     },
     /// The tar of a layer is not what it was.
     #[error(
@@ -92,7 +94,7 @@ pub enum Fault {
     #[error("{}", with_cause(.0))]
     Unreadable(StoreError),
     /// Something names a blob that is not there.
-    #[error("{holder} needs blob {digest}, which is not in the store")]
+    #[error("{holder} needs blob {digest}, which is not in the store; pull, push, load or build it again")]
     Missing {
         /// What names it.
         holder: Holder,
@@ -165,6 +167,16 @@ pub enum Fault {
         /// The name of the record.
         form: String,
     },
+    /// A record of the build cache or of a container cannot be understood.
+    #[error("record of {record} at {} is damaged: {source}; {}", path.display(), record.remedy())]
+    Record {
+        /// Of what.
+        record: Record,
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// A file or folder that nothing in this program makes under that name.
     #[error("{} is not a name that belongs into the store", path.display())]
     Foreign {
@@ -183,6 +195,41 @@ pub enum Fault {
         /// The blob.
         digest: Digest,
     },
+}
+
+/// Whose record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// A step's, in the build cache.
+    Step,
+    /// A container's.
+    Container,
+}
+
+impl Record {
+    fn remedy(self) -> &'static str {
+        match self {
+            Record::Step => "remove the file, and the step will run again",
+            Record::Container => "remove its folder, and the container is gone",
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Record::Step => "a build step",
+            Record::Container => "a container",
+        })
+    }
+}
+
+fn remedy(removed: bool) -> &'static str {
+    if removed {
+        "it was removed; pull, push, load or build it again"
+    } else {
+        "remove it by `gantry check --remove-damaged`, then pull, push, load or build it again"
+    }
 }
 
 /// A fault is one line.

@@ -139,7 +139,8 @@ fn every_kind_of_damage_is_named() {
         }),
         [
             format!(
-                "blob LAYER is damaged: its bytes have the digest {}; pull or push it again",
+                "blob LAYER is damaged: its bytes have the digest {}; remove it by `gantry check --remove-damaged`, then \
+                 pull, push, load or build it again",
                 Digest::sha256(b"other bytes")
             ),
             "layer DIFF says that blob LAYER has 10 bytes, but it has 11".to_owned(),
@@ -151,8 +152,9 @@ fn every_kind_of_damage_is_named() {
         Sample::faults(|s| fs::remove_file(blob(s, &s.layer)).unwrap()),
         [
             "image CONFIG needs layer DIFF, of which neither the tar nor a compressed form is here",
-            "layer DIFF needs blob LAYER, which is not in the store",
-            "manifest MANIFEST of repository `a/b` needs blob LAYER, which is not in the store",
+            "layer DIFF needs blob LAYER, which is not in the store; pull, push, load or build it again",
+            "manifest MANIFEST of repository `a/b` needs blob LAYER, which is not in the store; pull, push, load or build \
+             it again",
         ]
     );
     assert_eq!(
@@ -214,6 +216,59 @@ fn damaged_tables_of_a_layer_are_named_with_what_to_do() {
         }),
         ["record `gzip-1` of layer DIFF is damaged; load, pull or build an image with this layer again"]
     );
+}
+
+#[test]
+fn a_damaged_blob_is_removed_on_request_and_can_come_again() {
+    let sample = Sample::new();
+    let path = sample.store.paths().blob(&sample.layer);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"cOmpressed").unwrap();
+    let found = |remove_damaged| {
+        let report = sample.store.check(&CheckOptions { remove_damaged, ..Default::default() }).unwrap();
+        report.faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(found(false).contains("--remove-damaged"));
+    assert!(path.exists(), "a check changes nothing unless asked to");
+    assert!(found(true).contains("it was removed; pull, push"));
+    assert!(sample.store.open_blob(&sample.layer).unwrap().is_none());
+    assert_eq!(sample.store.put(b"compressed").unwrap(), sample.layer);
+    assert_eq!(found(true), "");
+    assert!(path.exists(), "what is sound stays");
+}
+
+#[test]
+fn records_of_the_build_cache_and_of_containers_are_read() {
+    let step = format!("cache/steps/00/{}", "0".repeat(64));
+    let check = |path: &str, good: &str, bad: &[&str], expected: &str| {
+        let write = |s: &Sample, text: &str| {
+            let path = s.store.root().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(Sample::faults(|s| write(s, good)), [""; 0], "{path}");
+        for bad in bad {
+            let faults = Sample::faults(|s| write(s, bad));
+            let [fault] = &faults[..] else { panic!("{path}: {bad}: {faults:?}") };
+            assert!(fault.contains(expected) && fault.contains(path), "{fault}");
+        }
+    };
+    let head = format!(r#"{{"version":1,"diff_id":"{}","created":"now"}}"#, Digest::sha256(b""));
+    let good = format!("{head}\n[[\"kind\",\"copy\"]]\n");
+    let cut = &good[..good.len() - 5];
+    let wrong_digest = good.replace("sha256:", "sha0:");
+    check(&step, &good, &["", "garbage", &head, cut, &wrong_digest], "the step will run again");
+    for name in ["config.json", "settings.json", "state.json"] {
+        let path = format!("containers/x/{name}");
+        check(&path, r#"{"version":2,"new":[]}"#, &["", "garbage", "{}"], "the container is gone");
+    }
+    check(
+        "containers/x/config.json",
+        r#"{"version":1,"id":"x"}"#,
+        &[r#"{"version":1,"id":"y"}"#],
+        "another container",
+    );
+    check("containers/a-file", "", &[], "");
 }
 
 #[test]
