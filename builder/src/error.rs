@@ -151,6 +151,8 @@ pub enum Cause {
     Owner(#[from] OwnerError),
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
+    #[error("`COPY` takes no URL; use `ADD`")]
+    CopyOfUrl,
     #[error("checksum can't be specified for multiple sources")]
     ChecksumOfMany,
     #[error("checksum requires HTTP(S) or Git sources")]

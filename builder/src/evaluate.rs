@@ -82,7 +82,10 @@ impl<'a> Evaluation<'a> {
                 }
                 self.copy(command, &add.transfer, add.unpack.unwrap_or(true), false)?;
             }
-            Kind::Copy(copy) => self.copy(command, &copy.transfer, false, copy.parents)?,
+            Kind::Copy(copy) => {
+                copy.transfer.sources.iter().try_for_each(refusals::check_copy)?;
+                self.copy(command, &copy.transfer, false, copy.parents)?;
+            }
             Kind::Workdir(path) => self.workdir(command, &path.text),
             _ => {}
         }
@@ -231,7 +234,9 @@ impl<'a> Evaluation<'a> {
             if let Some(from) = from {
                 self.planner.check_is_earlier(self.number, *from)?;
             }
-            mounts.push((self.expand(|expander| flag.resolve(expander))?, *from));
+            let mount = self.expand(|expander| flag.resolve(expander))?;
+            refusals::check_mount(flag, &mount, self.draft.working_dir())?;
+            mounts.push((mount, *from));
         }
         refusals::check_run(run).next().map_or(Ok(()), Err)?;
         for device in &run.devices {

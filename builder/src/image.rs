@@ -4,6 +4,8 @@
 //! `buildkit.dockerfile.v0`. When the entries were made is filled in at the end by [`finish_history`]: a layer's time is
 //! known only when it is there.
 
+use std::collections::HashMap;
+
 use common::oci::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 use common::platform::Platform;
 
@@ -22,6 +24,8 @@ pub(crate) struct Draft {
     pub image: ImageConfig,
     /// What words and RUN see: `ENV` and `ARG`.
     pub variables: Variables,
+    /// Where in the config's `env` a name stands.
+    env_places: HashMap<String, usize>,
     /// Each `ARG` so far, for RUN's history entry.
     pub arguments: Vec<(String, Option<String>)>,
     /// A `CMD` of this stage: a later `ENTRYPOINT` then leaves it alone.
@@ -67,6 +71,7 @@ impl Draft {
         let mut draft = Draft {
             image,
             variables: Variables::default(),
+            env_places: HashMap::new(),
             arguments: Vec::new(),
             has_cmd: false,
             has_workdir: false,
@@ -84,9 +89,10 @@ impl Draft {
     }
 
     fn take_env(&mut self) {
-        for line in &self.image.config.env {
+        for (at, line) in self.image.config.env.iter().enumerate() {
             let (name, value) = line.split_once('=').unwrap_or((line, ""));
             self.variables.set(name, value);
+            self.env_places.entry(name.to_owned()).or_insert(at);
         }
     }
 
@@ -159,9 +165,12 @@ impl Draft {
         self.variables.set(name, value);
         let line = format!("{name}={value}");
         let env = &mut self.image.config.env;
-        match env.iter_mut().find(|old| old.split('=').next() == Some(name)) {
-            Some(old) => *old = line,
-            None => env.push(line),
+        match self.env_places.get(name) {
+            Some(at) => env[*at] = line,
+            None => {
+                self.env_places.insert(name.to_owned(), env.len());
+                env.push(line);
+            }
         }
     }
 
@@ -187,16 +196,11 @@ impl Draft {
 
     /// `args` are the command line after the shell was put in front.
     pub(crate) fn run(&mut self, args: &[String]) {
-        let mut seen: Vec<(String, String)> = Vec::new();
+        let mut seen = Variables::default();
         for (name, value) in &self.arguments {
-            let value = self.variables.get(name).map(str::to_owned).or_else(|| value.clone());
-            let value = value.unwrap_or_default();
-            match seen.iter_mut().find(|(known, _)| known == name) {
-                Some((_, old)) => *old = value,
-                None => seen.push((name.clone(), value)),
-            }
+            seen.set(name, self.variables.get(name).or(value.as_deref()).unwrap_or_default());
         }
-        self.record(history::run(args, &seen), false);
+        self.record(history::run(args, seen.entries()), false);
     }
 
     fn record(&mut self, text: String, empty_layer: bool) {

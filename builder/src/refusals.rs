@@ -4,8 +4,9 @@
 //! fetched; the same checks are made again when the words are expanded.
 
 use crate::copy::mode::Chmod;
-use crate::dockerfile::{Add, Kind, Run, Security, Span, Transfer, Word};
+use crate::dockerfile::{Add, Kind, Mount, MountFlag, Run, Security, Span, Transfer, Word};
 use crate::error::{Cause, Problem};
+use crate::image;
 use crate::plan::{Command, Planner};
 
 /// Which words of an instruction are to blame when it is not all of them, and why.
@@ -22,7 +23,11 @@ impl Planner<'_> {
                 refusals.extend(self.check_constants(add).err());
                 refusals.extend(self.check_mode(&add.transfer).err());
             }
-            Kind::Copy(copy) => refusals.extend(self.check_mode(&copy.transfer).err()),
+            Kind::Copy(copy) => {
+                let sources = copy.transfer.sources.iter().filter_map(|word| self.dockerfile.constant(word));
+                refusals.extend(sources.filter_map(|word| check_copy(&word).err()));
+                refusals.extend(self.check_mode(&copy.transfer).err());
+            }
             Kind::Run(run) => refusals.extend(check_run(run)),
             _ => {}
         }
@@ -76,6 +81,12 @@ pub(crate) fn check_add(sources: &[Word], checksum: Option<&Word>) -> Result<(),
     checksum.map_or(Ok(()), |checksum| Err((Some(checksum.span), Cause::ChecksumOfFile)))
 }
 
+/// Refuses a URL as a source of COPY, expanded.
+pub(crate) fn check_copy(source: &Word) -> Result<(), Refusal> {
+    let is_url = ["http://", "https://"].iter().any(|scheme| source.text.starts_with(scheme));
+    if is_url { Err((Some(source.span), Cause::CopyOfUrl)) } else { Ok(()) }
+}
+
 fn check_is_local(source: &str) -> Result<(), Cause> {
     let is = |schemes: &[&str]| schemes.iter().any(|scheme| source.starts_with(scheme));
     if is(&["git://", "ssh://", "git@"]) || (is(&["http://", "https://"]) && source.contains(".git")) {
@@ -85,6 +96,16 @@ fn check_is_local(source: &str) -> Result<(), Cause> {
         return Err(Cause::Unsupported("`ADD` of a URL"));
     }
     Ok(())
+}
+
+/// A mount upon the root would hide all of it.
+pub(crate) fn check_mount(flag: &MountFlag, mount: &Mount, working_dir: &str) -> Result<(), Refusal> {
+    match mount.target() {
+        Some(target) if image::join(working_dir, target) == "/" => {
+            Err((Some(flag.span), Cause::MountTarget("/".to_owned())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What RUN cannot have yet.

@@ -7,33 +7,45 @@
 //! - A `--build-arg` gives a declared `ARG` its value. One that nobody declares is only worth a warning, unless it is a
 //!   proxy: those reach the environment of RUN, neither the cache key nor the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::platform::Platform;
 
 /// Names and values in the order in which they came; a name that comes again keeps its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Variables(Vec<(String, String)>);
+pub(crate) struct Variables {
+    entries: Vec<(String, String)>,
+    /// Where in `entries` a name stands.
+    places: HashMap<String, usize>,
+}
 
 impl Variables {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.places.get(name).map(|at| self.entries[*at].1.as_str())
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        match self.places.get(name) {
+            Some(at) => value.clone_into(&mut self.entries[*at].1),
+            None => {
+                self.places.insert(name.to_owned(), self.entries.len());
+                self.entries.push((name.to_owned(), value.to_owned()));
+            }
         }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.entries.iter().map(|(name, _)| name.as_str())
     }
 
     /// Each as `NAME=value`.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.entries.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    /// Names and values, in order.
+    pub(crate) fn entries(&self) -> &[(String, String)] {
+        &self.entries
     }
 }
 

@@ -256,6 +256,43 @@ fn a_file_with_the_name_of_a_whiteout_is_refused_and_removes_nothing() {
     assert!(error.contains("Dockerfile:3") && error.contains(".wh.a"), "{error}");
 }
 
+#[test]
+fn very_many_variables_do_not_cost_their_square() {
+    let lines: String = (0..100_000).map(|n| format!("ARG A{n}=a\nENV E{n}=$A{n}\n")).collect();
+    let built = World::new().build(&format!("FROM scratch\n{lines}ENV E7=b"));
+    assert_eq!(built.config.config.env.len(), 100_001);
+    assert_eq!(built.config.config.env[8], "E7=b", "a name keeps its place");
+}
+
+#[test]
+fn a_url_is_nothing_to_copy() {
+    let world = World::new();
+    for copy in ["COPY http://x/y /", "ARG U=https://x/y\nCOPY $U /", "COPY --parents https://x/y /"] {
+        let error = world.error(&format!("FROM scratch\n{copy}"));
+        assert!(error.contains("`COPY` takes no URL; use `ADD`"), "{error}");
+    }
+}
+
+#[test]
+fn a_mount_without_a_target_is_upon_the_working_directory_and_never_upon_the_root() {
+    let world = World::new();
+    world.file("f", "1");
+    for mount in
+        ["type=tmpfs", "type=cache", "type=bind", "type=tmpfs,target=/", "type=secret,id=s,target=.."]
+    {
+        let error = world.error(&format!("FROM scratch\nRUN --mount={mount} write a b"));
+        assert!(error.contains("invalid mount target `/`"), "{error}");
+        assert!(error.contains("Dockerfile:2") && error.contains("^^^"), "{error}");
+    }
+    for mount in ["type=tmpfs", "type=cache", "type=bind"] {
+        let built =
+            world.run(&world.request(&format!("FROM scratch\nWORKDIR /w\nRUN --mount={mount} write a b")));
+        if let Err(error) = built {
+            assert!(!error.to_string().contains("invalid mount target"), "{error}");
+        }
+    }
+}
+
 /// A tar with one member, whose header `edit` changes, with an extended header in front if there are records.
 fn tar_of(records: &[(&str, &[u8])], edit: impl FnOnce(&mut tar::Header)) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());

@@ -135,6 +135,23 @@ const KEYS: [&str; 19] = [
 const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARINGS: [&str; 3] = ["shared", "private", "locked"];
 
+impl Mount {
+    /// Where the mount is seen, upon the working directory; `None` for a secret that is only a variable. An empty path is
+    /// the working directory itself, as in BuildKit.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Mount::Bind { target, .. } | Mount::Cache { target, .. } | Mount::Tmpfs { target, .. } => {
+                Some(target)
+            }
+            Mount::Secret { target, .. } => target.as_deref(),
+            Mount::Ssh { target, .. } => Some(target.as_deref().unwrap_or(SSH_SOCKET)),
+        }
+    }
+}
+
+/// Where the agent's socket is unless the mount says otherwise.
+const SSH_SOCKET: &str = "/run/buildkit/ssh_agent.0";
+
 impl MountFlag {
     /// Reads the value of `--mount=`.
     pub(super) fn new(list: &Word) -> Result<Self, SyntaxError> {

@@ -85,20 +85,12 @@ impl<'a> Mounts<'a> {
     ) -> Result<Self, Cause> {
         let mut list = Vec::new();
         for (mount, from) in &step.mounts {
-            let (target, source) = match mount {
-                Mount::Bind { target, source, .. } => (target.as_str(), Some(source)),
-                Mount::Cache { target, source, from: Some(_), .. } => (target.as_str(), Some(source)),
-                Mount::Cache { target, .. } | Mount::Tmpfs { target, .. } => (target.as_str(), None),
-                Mount::Secret { target, .. } => (target.as_deref().unwrap_or_default(), None),
-                Mount::Ssh { target, .. } => (target.as_deref().unwrap_or(SSH_SOCKET), None),
+            let source = match mount {
+                Mount::Bind { source, .. } | Mount::Cache { source, from: Some(_), .. } => Some(source),
+                _ => None,
             };
-            let target = match target {
-                "" => String::new(),
-                target => image::join(&step.working_dir, target),
-            };
-            if target == "/" {
-                return Err(Cause::MountTarget(target));
-            }
+            let target =
+                mount.target().map(|target| image::join(&step.working_dir, target)).unwrap_or_default();
             let files = source.map(|source| Files::select(execution, at, *from, source)).transpose()?;
             list.push(Planned { target, mount, files });
         }
@@ -176,9 +168,6 @@ impl<'a> Mounts<'a> {
         Ok(ready)
     }
 }
-
-/// Where the agent's socket is unless the mount says otherwise.
-const SSH_SOCKET: &str = "/run/buildkit/ssh_agent.0";
 
 fn secret_file(content: &[u8], access: Access) -> MountKind {
     MountKind::File {
