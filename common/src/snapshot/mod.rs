@@ -21,6 +21,7 @@
 //! Mounts are detached and live as long as a descriptor: nothing is left of them after a crash, and what was being made
 //! is swept out of `ingest/`. What runs in a tree, and where it is attached, is the engine's affair.
 
+mod check;
 mod copy;
 mod draft;
 mod ids;
@@ -43,6 +44,7 @@ use crate::layer::stored::{LayerError, read_tar};
 use crate::layer::{ApplyError, ApplyOptions, DiffError, Limits, apply, chain_id};
 use crate::store::{Scratch, Store, StoreError, remove_tree};
 
+pub use check::{TreeFault, TreeReport};
 pub use draft::{CommitOptions, Draft};
 pub use ids::Ids;
 pub use overlay::{MountError, Overlay, ProbeError, Upper, mount_detached, probe};

@@ -126,6 +126,7 @@ fn check_commit(base: &[&[&str]], options: &CommitOptions, change: impl Fn(&Path
         let below = diff_ids.clone();
         diff_ids.push(layer.diff_id.clone());
         let committed = world.merged(stacking, &diff_ids);
+        assert_eq!(snapshots.check(2).unwrap().faults, []);
         check_asked_again(&world, stacking, &below, &layer, options);
         world.forget_trees();
         assert_eq!(world.merged(stacking, &diff_ids), committed, "{stacking:?}: unpacked anew");
@@ -498,6 +499,60 @@ fn a_tree_of_another_boot_is_not_believed_and_a_durable_one_is() {
     snapshots.ensure(&stack).unwrap();
     assert_eq!(fs::read_to_string(above.made()).unwrap(), DURABLE);
     assert_eq!(fs::metadata(place.made()).unwrap().ino(), inode);
+}
+
+#[test]
+fn what_is_changed_in_a_tree_is_found() {
+    if !can_stack() {
+        return;
+    }
+    for stacking in [Stacking::Overlay, Stacking::Whole] {
+        let world = World::new();
+        let layers = [world.layer(&["d/", "d/a=1", "d/b=1"]), world.layer(&["d/", "d/a=22", "e=1"])];
+        let snapshots = world.snapshots(stacking);
+        let tree = snapshots.ensure(&layers).unwrap().lowers.remove(0);
+        let mut config = crate::oci::ImageConfig::default();
+        config.rootfs.diff_ids = layers.to_vec();
+        let id = world.store.put(&serde_json::to_vec(&config).unwrap()).unwrap();
+        world.store.put_image(&crate::store::ImageRecord::new(id, 0)).unwrap();
+        let report = snapshots.check(2).unwrap();
+        let trees = if stacking == Stacking::Overlay { 2 } else { 1 };
+        assert_eq!((report.trees, report.unknown, report.faults), (trees, 0, vec![]));
+        let found = |path: &str, change: &dyn Fn(&Path)| {
+            let path = tree.join(path);
+            let kept = tree.with_file_name("kept");
+            assert!(Command::new("cp").arg("-a").args([&tree, &kept]).status().unwrap().success());
+            change(&path);
+            let faults = snapshots.check(2).unwrap().faults;
+            remove_tree(CWD, tree.as_os_str().as_encoded_bytes()).unwrap();
+            fs::rename(&kept, &tree).unwrap();
+            faults
+                .iter()
+                .map(|fault| format!("{} {}", String::from_utf8_lossy(&fault.path), fault.fault))
+                .collect::<Vec<_>>()
+        };
+        let write = |text: &'static str| move |path: &Path| fs::write(path, text).unwrap();
+        assert_eq!(found("d/a", &write("23")), ["d/a has other bytes"]);
+        assert_eq!(found("d/a", &write("1")), ["d/a has another size"]);
+        assert_eq!(found("new", &write("1")), ["new is in none of its layers"]);
+        assert_eq!(found("e", &|path| fs::remove_file(path).unwrap()), ["e is missing"]);
+        let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o4755)).unwrap();
+        assert_eq!(found("d/a", &mode), ["d/a has another mode"]);
+        assert_eq!(
+            found("d", &|path| std::os::unix::fs::chown(path, Some(7), None).unwrap()),
+            ["d has another owner"]
+        );
+        let link = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            symlink("d/a", path).unwrap();
+        };
+        assert_eq!(found("e", &link), ["e is of another kind"]);
+        assert_eq!(snapshots.check(1).unwrap().faults, []);
+
+        fs::remove_dir_all(world.store.paths().layer(&layers[1])).unwrap();
+        let report = snapshots.check(2).unwrap();
+        assert_eq!((report.trees, report.unknown), (trees - 1, 1));
+    }
 }
 
 #[test]

@@ -146,6 +146,7 @@ proptest! {
             let whole = world.merged(Stacking::Whole, &diff_ids);
             prop_assert_eq!(&world.merged(Stacking::Overlay, &diff_ids), &whole);
             prop_assert_eq!(table_listing(&table), short(&whole));
+            prop_assert_eq!(world.snapshots(Stacking::Overlay).check(1).unwrap().faults, vec![]);
         }
     }
 }

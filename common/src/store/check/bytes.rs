@@ -42,6 +42,10 @@ impl Check<'_> {
             for fault in &mut faults {
                 if let Fault::Blob { digest, removed, .. } = fault {
                     *removed = self.store.remove_damaged(digest)?;
+                    // The next push or save makes it again.
+                    if let Some(form) = self.derived.get(digest).filter(|_| *removed) {
+                        disk::remove_file(form)?;
+                    }
                 }
             }
         }

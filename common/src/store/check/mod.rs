@@ -7,7 +7,8 @@
 //! Nothing is repaired, but what dead processes left is swept first, as at every opening, and damaged blobs are taken out
 //! where that is asked for: as long as one is there, nobody brings it again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Store;
@@ -77,7 +78,12 @@ impl Store {
     pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, StoreError> {
         self.sweep()?;
         self.sweep_uploads()?;
-        let mut check = Check { store: self, report: CheckReport::default(), reached: HashSet::new() };
+        let mut check = Check {
+            store: self,
+            report: CheckReport::default(),
+            reached: HashSet::new(),
+            derived: HashMap::new(),
+        };
         check.unfinished()?;
         check.served()?;
         check.local()?;
@@ -99,4 +105,6 @@ struct Check<'s> {
     report: CheckReport,
     /// All blobs that something names.
     reached: HashSet<Digest>,
+    /// Blobs that can be made again from a layer's tar, and the record that says of what they are the form.
+    derived: HashMap<Digest, PathBuf>,
 }

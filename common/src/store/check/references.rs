@@ -15,6 +15,9 @@ use crate::store::{ManifestLink, ServedRepository, UploadId};
 const INDEX_MAGIC: &[u8; 8] = b"gantryLI";
 const FORM_MAGIC: &[u8; 8] = b"gantryLF";
 
+/// How the names of forms begin that were not made here.
+const FOREIGN: &str = "foreign-";
+
 /// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`, which `common::layer::form` draws; what follows is the
 /// business of layers.
 struct LayerForm {
@@ -245,6 +248,9 @@ impl Check<'_> {
                 match parse_form(&bytes) {
                     Some(form) => {
                         let holder = Holder::Layer(diff_id.clone());
+                        if !codec.starts_with(FOREIGN) && self.store.paths().layer_tar(&diff_id).exists() {
+                            self.derived.insert(form.blob.clone(), path.clone());
+                        }
                         self.need(&holder, &form.blob, Some(form.size_bytes), || path.exists())?;
                     }
                     None => {

@@ -238,6 +238,20 @@ fn a_damaged_blob_is_removed_on_request_and_can_come_again() {
 }
 
 #[test]
+fn a_damaged_blob_that_can_be_made_again_is_needed_by_nobody_once_it_is_removed() {
+    let sample = Sample::new();
+    fs::write(sample.store.paths().layer_tar(&sample.diff_id), b"tar").unwrap();
+    sample.repository.remove_ref(&sample.layer).unwrap();
+    let path = sample.store.paths().blob(&sample.layer);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"cOmpressed").unwrap();
+    let options = CheckOptions { remove_damaged: true, ..Default::default() };
+    let faults = sample.store.check(&options).unwrap().faults;
+    assert!(matches!(&faults[..], [Fault::Blob { removed: true, .. }]), "{faults:?}");
+    assert!(sample.check().is_sound());
+}
+
+#[test]
 fn records_of_the_build_cache_and_of_containers_are_read() {
     let step = format!("cache/steps/00/{}", "0".repeat(64));
     let check = |path: &str, good: &str, bad: &[&str], expected: &str| {
@@ -269,6 +283,23 @@ fn records_of_the_build_cache_and_of_containers_are_read() {
         "another container",
     );
     check("containers/a-file", "", &[], "");
+}
+
+#[test]
+fn what_a_dead_process_left_and_nobody_can_remove_is_named() {
+    let sample = Sample::new();
+    let left = sample.store.paths().ingest().join("left");
+    fs::create_dir_all(&left).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    if let Err(error) = rustix::mount::mount("tmpfs", &left, "tmpfs", flags, Some(c"size=4k")) {
+        eprintln!("skipped: cannot mount a tmpfs: {error}");
+        return;
+    }
+    let faults = sample.check().faults;
+    rustix::mount::unmount(&left, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(matches!(&faults[..], [Fault::Abandoned { path }] if *path == left), "{faults:?}");
+    assert!(faults[0].to_string().ends_with("was left by a process that is gone, and could not be removed"));
+    assert!(sample.check().is_sound() && !left.exists(), "now it can be swept");
 }
 
 #[test]
