@@ -146,7 +146,7 @@ fn what_cannot_be_imported_or_loaded_says_why() {
     let world = World::new();
     world.gantry(["import", "https://registry.example/root.tar", "x"]).fails(1).says("curl -L https://");
     world.gantry(["import", "/no/such", "x"]).fails(1).says("open /no/such: no such file or directory");
-    world.gantry(["save", "nosuch"]).fails(1).says("No such image: nosuch:latest");
+    world.gantry(["save", "nosuch"]).fails(1).says("Error: No such image: nosuch\n");
     world.write("no tar", "text");
     for verb in ["load", "import"] {
         let input: &[&str] = if verb == "load" { &["-i"] } else { &[] };

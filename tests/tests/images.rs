@@ -237,3 +237,16 @@ fn archives_say_that_they_were_cut_and_which_names_are_none() {
     assert!(loaded.text().starts_with("Loaded image ID: sha256:"), "{loaded:?}");
     world.close();
 }
+
+#[test]
+fn what_save_cannot_do_has_dockers_words() {
+    let world = world!();
+    let none = world.gantry(["save", "-o", "a.tar", "busybox", "nosuch"]).fails(1);
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "Error: No such image: nosuch\n"));
+    assert!(!world.path().join("a.tar").exists());
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let saved = world.command(["save", "busybox"]).stdout(full).output().expect("gantry starts");
+    let stderr = String::from_utf8_lossy(&saved.stderr);
+    assert_eq!((saved.status.code(), &*stderr), (Some(1), "write /dev/stdout: no space left on device\n"));
+    world.close();
+}

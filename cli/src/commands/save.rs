@@ -4,14 +4,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use common::image::archive::{self, ArchiveFormat, Saved};
-use common::image::names::{self, Purpose};
+use anyhow::Result;
+use common::image::archive::{self, ArchiveFormat, SaveError, Saved};
+use common::image::names::{self, NameError, Purpose};
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
 use common::store::Store;
 
-use super::images::require;
 use crate::context::Context;
 use crate::interrupt;
 use crate::report::{system_words, verbatim};
@@ -62,11 +61,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         Some(path) => whole_file::write(path, save)?,
         None => {
             let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
-            save(&mut out)?;
-            out.flush().context("cannot write to stdout")?;
+            save(&mut out).map_err(|error| match error.downcast() {
+                Ok(SaveError::Write(error)) => refused_by_stdout(&error),
+                Ok(error) => error.into(),
+                Err(error) => error,
+            })?;
+            out.flush().map_err(|error| refused_by_stdout(&error))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// docker's words for a stdout that takes no more.
+fn refused_by_stdout(error: &io::Error) -> anyhow::Error {
+    verbatim(format!("write /dev/stdout: {}", system_words(error)))
 }
 
 /// Refuses a path that cannot become a file, in docker's words and before anything is done.
@@ -106,7 +114,13 @@ fn saved(store: &Store, wanted: &str) -> Result<Vec<Saved>> {
             return Ok(images);
         }
     }
-    let found = require(store, wanted)?;
+    let found =
+        names::find(store, wanted, Purpose::Handle(&Platform::host())).map_err(|error| match error {
+            // Here docker completes no tag.
+            NameError::NotFound { .. } => verbatim(format!("Error: No such image: {wanted}")),
+            NameError::Reference(_) => verbatim(format!("Error: {error}")),
+            other => other.into(),
+        })?;
     let names = found.name.into_iter().filter(|name| name.tag().is_some()).collect();
     Ok(vec![Saved { id: found.id, names }])
 }
