@@ -126,7 +126,9 @@ fn seeds() -> Vec<Vec<u8>> {
         file(&"l".repeat(120), b"long"),
     ];
     let (last, _) = entries.last_mut().expect("entries were just put in");
-    last.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0, 4, b'\n', b'=']);
+    let mut capability = vec![1, 0, 0, 2, 0, 4, b'\n', b'='];
+    capability.resize(20, 0);
+    last.xattrs.insert(b"security.capability".to_vec(), capability);
     (last.uid, last.mtime) = (1 << 30, Time::from_seconds(-5));
     let one = |entry: &Written| write(std::slice::from_ref(entry));
     let mut seeds: Vec<Vec<u8>> = entries.iter().filter_map(one).map(|(tar, _)| tar).collect();
