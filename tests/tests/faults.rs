@@ -415,3 +415,41 @@ fn a_registry_killed_in_the_middle_loses_nothing_that_it_acknowledged() {
     registry.close();
     world.close();
 }
+
+#[test]
+fn what_a_check_finds_damaged_can_be_removed_and_made_again() {
+    let world = World::new();
+    write_noise(&world, 200_000);
+    let registry = World::new();
+    let server = Server::start(&registry, &[]);
+    let name = format!("{}/big:1", server.address);
+    world.gantry(["build", "-q", "-t", &name, "context"]).ok();
+    world.gantry(["push", &name]).ok();
+    let layer = blobs(&world).into_iter().max_by_key(|blob| blob.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&layer).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::remove_file(&layer).unwrap();
+    std::fs::write(&layer, &bytes).unwrap();
+    assert!(world.gantry(["check", "-q"]).fails(1).stdout.contains("`gantry check --remove-damaged`"));
+    assert!(world.gantry(["check", "-q", "--remove-damaged"]).fails(1).stdout.contains("it was removed; "));
+    assert!(!layer.exists());
+    world.assert_sound();
+    world.gantry(["push", &name]).ok();
+    assert!(layer.exists(), "the next push needs it, and makes it");
+    server.stop();
+    registry.close();
+    world.close();
+}
+
+/// The files of all blobs of a store.
+fn blobs(world: &World) -> Vec<PathBuf> {
+    let mut found = vec![world.store().join("blobs")];
+    for _level in ["algorithm", "first digits", "digest"] {
+        let list = |folder: &PathBuf| {
+            let entries = std::fs::read_dir(folder).expect("a folder of blobs");
+            entries.map(|entry| entry.expect("a folder of blobs").path())
+        };
+        found = found.iter().flat_map(list).collect();
+    }
+    found
+}
