@@ -3,7 +3,8 @@
 //! Each host has its own answer, from its own folder in `certs.d` and its own entry in `insecure-registries`. That holds for
 //! the hosts that a registry leads to as well, by a redirect, an upload session or the realm of its tokens: that somebody
 //! takes any certificate of a registry says nothing about the host that gets the password. Our certificate is shown to
-//! the registry that it was given for, never to a host that another one has named.
+//! the registry that it was given for, never to a host that another one has named. Only the registry's CAs count there
+//! too, as with docker: who has a CA of the company's own has the token server and the storage signed by it as well.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +23,8 @@ pub(super) struct Connector {
     pub(super) options: ClientOptions,
     pub(super) daemon: Daemon,
     pub(super) names: Names,
-    /// By host and port, as references have them.
-    foreign: Mutex<HashMap<String, Arc<OnceCell<reqwest::Client>>>>,
+    /// By registry and host that it led to, with ports, as references have them.
+    foreign: Mutex<HashMap<(String, String), Arc<OnceCell<reqwest::Client>>>>,
 }
 
 /// What a registry's certificate must be.
@@ -65,14 +66,19 @@ impl Connector {
         self.connect(host, trust, HostCerts::read(&self.options.certs_dirs, host)?)
     }
 
-    /// The way to a host that a registry has led to.
-    pub(super) async fn to_foreign(&self, host: &str) -> Result<reqwest::Client, SettingsError> {
+    /// The way to a host that `registry` has led to.
+    pub(super) async fn to_foreign(
+        &self,
+        registry: &str,
+        host: &str,
+    ) -> Result<reqwest::Client, SettingsError> {
         let cell = {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-            foreign.entry(host.to_owned()).or_default().clone()
+            foreign.entry((registry.to_owned(), host.to_owned())).or_default().clone()
         };
         let make = || async {
-            let certs = HostCerts::read(&self.options.certs_dirs, host)?.without_identity();
+            let read = |host| HostCerts::read(&self.options.certs_dirs, host);
+            let certs = read(host)?.joined_by_authorities_of(read(registry)?);
             self.connect(host, self.trust(host).await, certs)
         };
         cell.get_or_try_init(make).await.cloned()

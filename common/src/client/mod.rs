@@ -219,6 +219,7 @@ impl Client {
         let connector = &self.0.connector;
         Ok(Wire {
             registry: name.to_owned(),
+            host: host.to_owned(),
             http: connector.to_registry(host, trust).map_err(Box::new)?,
             origins: candidates.iter().map(Url::origin).collect(),
             connector: connector.clone(),

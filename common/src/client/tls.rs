@@ -51,9 +51,10 @@ impl HostCerts {
         Ok(HostCerts::default())
     }
 
-    /// The same trust without our certificate.
-    pub(super) fn without_identity(self) -> Self {
-        HostCerts { identity: None, ..self }
+    /// The trust of both, and no certificate of ours.
+    pub(super) fn joined_by_authorities_of(mut self, other: HostCerts) -> Self {
+        self.authorities.extend(other.authorities);
+        HostCerts { authorities: self.authorities, identity: None }
     }
 
     fn of_files(files: &[PathBuf]) -> Result<Self, SettingsError> {

@@ -96,6 +96,8 @@ impl<'a> Call<'a> {
 /// The way to one registry: connections, and how patient we are.
 pub(super) struct Wire {
     pub(super) registry: String,
+    /// Where it is, with its port, as references have it.
+    pub(super) host: String,
     /// To the registry itself.
     pub(super) http: reqwest::Client,
     /// What the registry itself is. Others are reached as their own settings say.
@@ -150,7 +152,7 @@ impl Wire {
         if self.origins.contains(&url.origin()) {
             return Ok(self.http.clone());
         }
-        Ok(self.connector.to_foreign(&authority(url)).await.map_err(Box::new)?)
+        Ok(self.connector.to_foreign(&self.host, &authority(url)).await.map_err(Box::new)?)
     }
 
     async fn exchange_once(

@@ -218,29 +218,35 @@ async fn the_password_of_an_insecure_registry_does_not_go_to_an_unverified_realm
 }
 
 #[tokio::test]
-async fn our_certificate_and_the_cas_of_a_registry_are_not_for_hosts_that_it_leads_to() {
+async fn our_certificate_is_not_for_hosts_that_a_registry_leads_to_but_its_cas_are() {
     let mut authority = Authority::new();
+    let open = Server::tls(&authority, |_| Answer::body("blob")).await;
     authority.wants_client = true;
+    let closed = Server::tls(&authority, |_| Answer::body("blob")).await;
+    let ports = [open.address.port(), closed.address.port()];
+    let server = Server::tls(&authority, move |request| {
+        let [open, closed] = ports;
+        let port = if request.path().ends_with("open") { open } else { closed };
+        Answer::status(302).header("Location", format!("https://elsewhere.test:{port}/blob"))
+    });
+    let server = server.await;
     let (certificate, key) = authority.issue();
-    let other = Server::tls(&authority, |_| Answer::body("blob")).await;
-    let target = format!("https://elsewhere.test:{}/blob", other.address.port());
-    let server = Server::tls(&authority, move |_| Answer::status(302).header("Location", &target)).await;
-    let names = [("registry.test", server.address), ("elsewhere.test", other.address)];
-    let of_registry = |files: Files, folder: &str| {
-        files
-            .certs(folder, "ca.crt", &authority.pem())
-            .certs(folder, "client.cert", &certificate.pem())
-            .certs(folder, "client.key", &key.serialize_pem())
-    };
-    let files = of_registry(Files::new(), "registry.test");
-    let client = client_knowing(&names, |options| files.apply(options));
-    let error = client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
-    assert_eq!(transport(&error), Some(&Transport::UnknownAuthority), "{error}");
-
-    let files = of_registry(files, "elsewhere.test");
-    let client = client_knowing(&names, |options| files.apply(options));
-    client.manifest(&repository("registry.test"), "latest").await.unwrap_err();
-    assert!(other.requests().is_empty(), "who asks for a certificate gets none");
+    let mut files = Files::new();
+    for folder in ["registry.test", "elsewhere.test"] {
+        files = files.certs(folder, "client.cert", &certificate.pem()).certs(
+            folder,
+            "client.key",
+            &key.serialize_pem(),
+        );
+    }
+    let files = files.certs("registry.test", "ca.crt", &authority.pem());
+    for (tag, other, requests) in [("open", &open, 1), ("closed", &closed, 0)] {
+        let names = [("registry.test", server.address), ("elsewhere.test", other.address)];
+        let client = client_knowing(&names, |options| files.apply(options));
+        let answer = client.manifest(&repository("registry.test"), tag).await;
+        assert_ne!(answer.err().as_ref().and_then(transport), Some(&Transport::UnknownAuthority));
+        assert_eq!(other.requests().len(), requests, "who asks for a certificate gets none");
+    }
 }
 
 #[tokio::test]
