@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::{gantry, packages, shell};
 
@@ -269,7 +270,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         // Asked politely first: dockerd unmounts what it mounted.
-        let _ = shell::output(&mut shell::command("kill", ["-TERM", &self.0.id().to_string()]));
+        let _ = shell::signal(&self.0, Signal::TERM);
         let _ = self.0.wait();
     }
 }

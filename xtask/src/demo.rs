@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::{gantry, packages, shell};
 
@@ -159,8 +160,7 @@ impl Server {
 
     /// Asks it to end, as Ctrl-C does, and waits.
     fn stop(&mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        shell::run(&mut shell::command("kill", ["-INT", &pid]))?;
+        shell::signal(&self.child, Signal::INT)?;
         let status = self.child.wait()?;
         println!("\nthe server was shut down ({status})");
         ensure!(status.success(), "the server should end with status 0");

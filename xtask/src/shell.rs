@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
@@ -55,6 +56,12 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{} ended with {}\n{}", show(command), output.status, said.trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// Sends a signal to a child that nobody has waited for yet.
+pub fn signal(child: &Child, signal: Signal) -> Result<()> {
+    kill_process(Pid::from_child(child), signal)
+        .with_context(|| format!("cannot signal process {}", child.id()))
 }
 
 /// The command as one would type it.
