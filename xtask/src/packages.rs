@@ -75,7 +75,9 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
         command.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
         shell::output(&mut command)
     };
-    shell::output(&mut shell::command("apt-get", ["update", "-q"]))?;
+    if let Err(error) = shell::output(&mut shell::command("apt-get", ["update", "-q"])) {
+        eprintln!("packages: the lists cannot be brought up to date, going on with the old ones: {error:#}");
+    }
     if install(&missing).is_err() {
         // One by one, so that a package that this release lacks does not keep away the others.
         for package in missing {
