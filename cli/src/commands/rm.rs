@@ -31,7 +31,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             Ok(()) => output::line(reference),
             Err(error) => {
                 let missing = matches!(error, engine::containers::ContainerError::Unknown { .. });
-                let shown = report::failure(&verbatim(format!("Error: {error}")), report::FAILED);
+                let text = format!("Error: {:#}", anyhow::Error::new(error));
+                let shown = report::failure(&verbatim(text), report::FAILED);
                 if !(missing && args.force) {
                     code = shown;
                 }

@@ -30,6 +30,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::snapshot::{Overlay, Upper};
 use common::store::remove_tree;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,8 @@ use crate::spec::{self, Root, RunSpec, Source, WindowSize};
 
 /// How many made-up names are tried before one gets a number behind it.
 const NAME_ATTEMPTS: u32 = 16;
+/// Whoever ran a container writes its end down once.
+const REMOVE_ATTEMPTS: u32 = 16;
 
 /// All containers of a store.
 #[derive(Debug, Clone)]
@@ -306,7 +309,7 @@ impl Containers {
         let file = self.lock_file()?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(io_error("lock", &self.folder)(errno.into())),
         }
     }
@@ -353,8 +356,10 @@ impl Containers {
             let name = self.names().join(&settings.name);
             fs::remove_file(&name).map_err(io_error("remove", &name))?;
         }
-        remove_tree(CWD, folder.as_os_str().as_encoded_bytes())
-            .map_err(|errno| io_error("remove", &folder)(errno.into()))?;
+        // Who ran it may be writing down its end just now: a file that came after the folder was listed.
+        let remove = || remove_tree(CWD, folder.as_os_str().as_encoded_bytes());
+        let removed = (0..REMOVE_ATTEMPTS).map(|_| remove()).find(|done| *done != Err(Errno::NOTEMPTY));
+        removed.unwrap_or(Err(Errno::NOTEMPTY)).map_err(|errno| io_error("remove", &folder)(errno.into()))?;
         fs::remove_file(&leaving).map_err(io_error("remove", &leaving))
     }
 
@@ -534,7 +539,7 @@ fn lock_exclusive(path: &Path) -> io::Result<Option<OwnedFd>> {
     let folder = open_folder(path)?;
     match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(folder)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -1,5 +1,8 @@
 //! What `inspect` and `ps` say about a container afterwards.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use tests::skip;
 
 use super::world;
@@ -70,5 +73,25 @@ fn inspect_shows_what_was_asked_for_as_it_was_typed() {
             .text(),
         folder
     );
+    world.close();
+}
+
+/// Who ran it writes its end down while it is removed.
+#[test]
+fn a_running_container_is_removed_by_force_each_time() {
+    let world = world!();
+    for round in 0..30 {
+        let mut args = vec!["run", "--name", "job", "--network", "none"];
+        args.extend((round % 2 == 0).then_some("--rm"));
+        args.extend(["busybox", "sh", "-c", "echo up; sleep 60"]);
+        let mut run = world.command(&args).stdout(Stdio::piped()).spawn().expect("gantry starts");
+        let mut up = String::new();
+        let stdout = run.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut up).expect("the command speaks");
+        assert_eq!(up, "up\n");
+        assert_eq!(world.gantry(["rm", "-f", "job"]).ok().text(), "job", "round {round}");
+        assert_eq!(run.wait().expect("it ends").code(), Some(137), "round {round}");
+    }
+    assert_eq!(world.gantry(["ps", "-aq"]).ok().text(), "");
     world.close();
 }
