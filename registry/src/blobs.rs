@@ -11,11 +11,11 @@ use common::digest::Digest;
 use common::store::Blob;
 use http::StatusCode;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION,
-    RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LOCATION, RANGE,
 };
 
 use crate::auth::{Authorized, Delete, Pull, Repository};
+use crate::condition;
 use crate::error::Error;
 use crate::range::{self, Asked};
 use crate::router::{Call, blocking};
@@ -32,7 +32,7 @@ pub(crate) async fn get(
     let digest: Digest = digest.parse()?;
     let Blob { file, size_bytes } = open(repository, &digest).await?;
     let response = described(&digest);
-    if is_held(&digest, call) {
+    if condition::is_held(&digest, call.headers) {
         return Ok(finish(response.status(StatusCode::NOT_MODIFIED), Body::empty()));
     }
     let (response, bytes) = match range::asked(range_of(&digest, call), size_bytes) {
@@ -55,8 +55,9 @@ pub(crate) async fn head(
 ) -> Result<Response, Error> {
     let digest: Digest = digest.parse()?;
     let blob = open(repository, &digest).await?;
-    if is_held(&digest, call) {
-        return Ok(finish(described(&digest).status(StatusCode::NOT_MODIFIED), Body::empty()));
+    if condition::is_held(&digest, call.headers) {
+        let response = described(&digest).header(CONTENT_LENGTH, blob.size_bytes);
+        return Ok(finish(response.status(StatusCode::NOT_MODIFIED), Body::empty()));
     }
     Ok(finish(described(&digest).header(CONTENT_LENGTH, blob.size_bytes), Body::empty()))
 }
@@ -91,26 +92,12 @@ async fn open(repository: Authorized<Repository, Pull>, digest: &Digest) -> Resu
     blob.ok_or_else(|| Error::BlobUnknown(digest.clone()))
 }
 
-fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
-}
-
-/// Whether the client has these bytes already, as it says by `If-None-Match`.
-///
-/// Spec: <https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2>
-fn is_held(digest: &Digest, call: &Call<'_>) -> bool {
-    let etag = etag(digest);
-    let known = |held: &str| held == "*" || held.strip_prefix("W/").unwrap_or(held) == etag;
-    let lists = call.headers.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
-    // No digest holds a comma, so what one cuts is of another tag.
-    lists.flat_map(|list| list.split(',')).any(|held| known(held.trim()))
-}
-
 /// The range that is asked for, unless it is one of other bytes, as the client says by `If-Range`.
 ///
 /// Spec: <https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5>; blobs have no dates, so a date is of others, too.
 fn range_of<'a>(digest: &Digest, call: &'a Call<'_>) -> Option<&'a str> {
-    let same = call.headers.get(IF_RANGE).is_none_or(|held| held.as_bytes() == etag(digest).as_bytes());
+    let same =
+        call.headers.get(IF_RANGE).is_none_or(|held| held.as_bytes() == condition::etag(digest).as_bytes());
     call.header(RANGE).filter(|_| same)
 }
 
@@ -119,7 +106,7 @@ fn described(digest: &Digest) -> http::response::Builder {
         .header(CONTENT_TYPE, "application/octet-stream")
         .header(ACCEPT_RANGES, "bytes")
         .header(CONTENT_DIGEST, digest.to_string())
-        .header(ETAG, etag(digest))
+        .header(ETAG, condition::etag(digest))
 }
 
 /// A response whose headers were made here.

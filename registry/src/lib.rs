@@ -23,6 +23,7 @@ mod auth;
 mod blobs;
 mod cache;
 mod catalog;
+mod condition;
 mod error;
 mod htpasswd;
 mod intake;

@@ -20,6 +20,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 
 use crate::auth::{Authorized, Delete, Pull, Push, Repository};
 use crate::blobs::{CONTENT_DIGEST, finish};
+use crate::condition;
 use crate::error::Error;
 use crate::router::{Call, blocking};
 
@@ -33,6 +34,11 @@ pub(crate) async fn get(
     call: &Call<'_>,
 ) -> Result<Response, Error> {
     let (digest, link) = find(&repository, reference)?;
+    if condition::is_held(&digest, call.headers) {
+        let response = Response::builder().header(CONTENT_DIGEST, digest.to_string());
+        let response = response.header(ETAG, condition::etag(&digest)).status(StatusCode::NOT_MODIFIED);
+        return Ok(finish(response, Body::empty()));
+    }
     let response = described(&digest, &link);
     if let Some(bytes) = call.app.manifests.get(&digest) {
         return Ok(finish(response, bytes.into()));
@@ -52,9 +58,12 @@ pub(crate) async fn get(
 pub(crate) async fn head(
     repository: Authorized<Repository, Pull>,
     reference: &str,
+    call: &Call<'_>,
 ) -> Result<Response, Error> {
     let (digest, link) = find(&repository, reference)?;
-    Ok(finish(described(&digest, &link), Body::empty()))
+    let status =
+        if condition::is_held(&digest, call.headers) { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    Ok(finish(described(&digest, &link).status(status), Body::empty()))
 }
 
 /// end-7a and end-7b.
@@ -156,7 +165,7 @@ fn described(digest: &Digest, link: &ManifestLink) -> http::response::Builder {
         .header(CONTENT_TYPE, &link.media_type)
         .header(CONTENT_LENGTH, link.size_bytes)
         .header(CONTENT_DIGEST, digest.to_string())
-        .header(ETAG, format!("\"{digest}\""))
+        .header(ETAG, condition::etag(digest))
 }
 
 /// The type that a manifest was sent as, without parameters; `None` when the sender did not say.

@@ -210,7 +210,7 @@ async fn of_repository(
         (Noun::Upload(_), _) => Err(Error::Method { allowed: "GET, HEAD, PATCH, PUT, DELETE" }),
 
         (Noun::Manifest(reference), "GET") => manifests::get(call.authorize(name)?, reference, call).await,
-        (Noun::Manifest(reference), "HEAD") => manifests::head(call.authorize(name)?, reference).await,
+        (Noun::Manifest(reference), "HEAD") => manifests::head(call.authorize(name)?, reference, call).await,
         (Noun::Manifest(reference), "PUT") => {
             manifests::put(call.authorize(name)?, reference, call, body).await
         }

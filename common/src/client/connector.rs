@@ -23,9 +23,11 @@ pub(super) struct Connector {
     pub(super) options: ClientOptions,
     pub(super) daemon: Daemon,
     pub(super) names: Names,
-    /// By registry and host that it led to, with ports, as references have them.
-    foreign: Mutex<HashMap<(String, String), Arc<OnceCell<reqwest::Client>>>>,
+    foreign: Mutex<HashMap<Foreign, Arc<OnceCell<reqwest::Client>>>>,
 }
+
+/// A registry and a host that it led to, with their ports, as references have them.
+type Foreign = (String, String);
 
 /// What a registry's certificate must be.
 #[derive(Debug, PartialEq, Eq)]

@@ -177,6 +177,26 @@ async fn conditions_on_a_blob() {
     world.end().await;
 }
 
+/// What a tag leads to is held when the digest is the same.
+#[tokio::test]
+async fn conditions_on_a_manifest() {
+    let world = World::start().await;
+    let image = world.push_image("a", "v1", b"layer").await;
+    let etag = format!("\"{}\"", image.digest);
+    for reference in ["v1", &image.digest.to_string()] {
+        let path = format!("/v2/a/manifests/{reference}");
+        for method in [Method::GET, Method::HEAD] {
+            let answer = send(world.request(method.clone(), &path).header("if-none-match", &etag)).await;
+            answer.is(StatusCode::NOT_MODIFIED);
+            assert_eq!(answer.header("etag"), etag);
+            assert!(answer.body.is_empty());
+            let answer = send(world.request(method, &path).header("if-none-match", "\"other\"")).await;
+            answer.is(StatusCode::OK);
+        }
+    }
+    world.end().await;
+}
+
 /// checking-if-content-exists-in-the-registry: "A HEAD request to an existing blob or manifest URL MUST return
 /// `200 OK`. A successful response MUST contain the digest … MUST contain the size in bytes … in the header
 /// `Content-Length`."
