@@ -48,6 +48,10 @@ pub fn build(
     if !missing.is_empty() {
         return Err(BuildError::of_problems(&dockerfile.source, missing));
     }
+    if let Some(draft) = &plan.stages[plan.target].draft {
+        // Layers only make it longer, and are made in vain when it is too long.
+        record::encode(&draft.image)?;
+    }
     let inputs = execute::Inputs {
         store,
         request,
@@ -242,8 +246,7 @@ fn finish(
     progress.run_in_parts("exporting to image", |done| {
         // Each layer was stored by its step.
         done("exporting layers");
-        let id = store.put(&config.to_bytes())?;
-        record::put(store, &id, &config, None)?;
+        let id = record::create(store, &config)?;
         done(&format!("writing image {id}"));
         for tag in &request.tags {
             let image = TaggedImage { platform: platform.clone(), config: id.clone(), source: None };

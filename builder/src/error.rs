@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use common::digest::Digest;
 use common::image::names::{ConfigError, NameError};
+use common::image::record::CreateError;
 use common::layer;
 use common::platform::PlatformError;
 use common::reference::ReferenceError;
 use common::snapshot::SnapshotError;
-use common::store::{CommitError, StoreError};
+use common::store::StoreError;
 
 use crate::context::ContextError;
 use crate::copy::archive::ArchiveError;
@@ -70,9 +71,9 @@ pub enum BuildError {
     /// The result cannot be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The config cannot be stored.
+    /// The image cannot be stored.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Create(#[from] CreateError),
     /// The caller gave the build up.
     #[error("cancelled")]
     Cancelled,

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use jiff::Timestamp;
 
 use super::names;
-use super::record;
+use super::record::{self, CreateError};
 use crate::decompress::decompress;
 use crate::digest::Digest;
 use crate::layer::{Import, ImportOptions, LayerError};
 use crate::oci::{Config, History, ImageConfig, RootFs};
 use crate::platform::Platform;
 use crate::reference::{Reference, Tag};
-use crate::store::{CommitError, Store, StoreError, TaggedImage};
+use crate::store::{Store, StoreError, TaggedImage};
 
 /// What the image is, besides its files.
 #[derive(Debug, Clone)]
@@ -40,8 +40,8 @@ pub enum ImportError {
     Layer(#[from] LayerError),
     /// The image cannot be stored.
     #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The image cannot be recorded.
+    Create(#[from] CreateError),
+    /// The image cannot be named.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -72,8 +72,7 @@ pub fn import(
     import.append_all(input, ImportError::Read, progress)?;
     let layer = import.finish()?;
     let config = config(request, layer.diff_id);
-    let id = store.put(&config.to_bytes())?;
-    record::put(store, &id, &config, None)?;
+    let id = record::create(store, &config)?;
     if let Some(name) = &request.name {
         let image = TaggedImage { platform: request.platform.clone(), config: id.clone(), source: None };
         names::set_tag(store, name.repository(), &name.tag().cloned().unwrap_or_else(Tag::latest), image)?;

@@ -4,13 +4,53 @@ use jiff::Timestamp;
 
 use crate::digest::Digest;
 use crate::layer::{self, Kind};
-use crate::oci::{Descriptor, ImageConfig};
+use crate::oci::{CONFIG_LIMIT_BYTES, Descriptor, ImageConfig};
 use crate::platform::Platform;
-use crate::store::{ImageRecord, Store, StoreError};
+use crate::store::{CommitError, ImageRecord, Store, StoreError};
 
 /// The platform that a config is for.
 pub fn platform(config: &ImageConfig) -> Platform {
     Platform::new(&config.os, &config.architecture, config.variant.as_deref())
+}
+
+/// Why an image that was made here cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Nobody would read its config again.
+    #[error(
+        "image config has {size_bytes} bytes, at most {CONFIG_LIMIT_BYTES} are allowed; it holds all variables, labels and the \
+         history"
+    )]
+    TooLarge {
+        /// The length of the config.
+        size_bytes: u64,
+    },
+    /// The config cannot be stored.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The image cannot be recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The bytes of a config that was made here.
+///
+/// # Errors
+/// [`CreateError::TooLarge`].
+pub fn encode(config: &ImageConfig) -> Result<Vec<u8>, CreateError> {
+    let bytes = config.to_bytes();
+    let size_bytes = bytes.len() as u64;
+    if size_bytes > CONFIG_LIMIT_BYTES { Err(CreateError::TooLarge { size_bytes }) } else { Ok(bytes) }
+}
+
+/// Stores the config of an image that was made here, and records the image; its layers are in the store. Returns its ID.
+///
+/// # Errors
+/// [`CreateError`]; nothing is recorded then.
+pub fn create(store: &Store, config: &ImageConfig) -> Result<Digest, CreateError> {
+    let id = store.put(&encode(config)?)?;
+    put(store, &id, config, None)?;
+    Ok(id)
 }
 
 /// Records an image whose config and layers are in the store, with the manifest that it came as. When this returns, all

@@ -316,6 +316,10 @@ impl Loader<'_> {
         let name = blob_name(&descriptor.digest);
         let bytes = self.bytes(&name, MANIFEST_LIMIT_BYTES)?;
         verify(&name, &descriptor.digest, &bytes)?;
+        let (digest, expected, actual) = (&descriptor.digest, descriptor.size, bytes.len() as u64);
+        if actual != expected {
+            return Err(CommitError::SizeMismatch { digest: digest.clone(), expected, actual }.into());
+        }
         let parsed = ManifestOrIndex::parse(&bytes, Some(&descriptor.media_type));
         let parsed =
             parsed.map_err(|source| LoadError::Manifest { digest: descriptor.digest.clone(), source })?;

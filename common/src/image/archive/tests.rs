@@ -3,9 +3,9 @@ use crate::digest::Digest;
 use crate::image::import::{ImportRequest, import};
 use crate::layer::testing::TarBytes;
 use crate::layer::{Follow, Root};
-use crate::oci::Config;
+use crate::oci::{Config, Descriptor, media_type};
 use crate::platform::Platform;
-use crate::store::{CheckOptions, Store};
+use crate::store::{CheckOptions, CommitError, Store};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ fn loading_or_importing_again_heals_the_tar_of_a_layer() {
                 std::fs::write(&tar, damage).unwrap();
                 let report = store.check(&CheckOptions::default()).unwrap();
                 assert!(
-                    report.faults[0].to_string().ends_with("or build it with `--no-cache`"),
+                    report.faults[0].to_string().contains("remove it by `gantry check --remove-damaged`"),
                     "{report:?}"
                 );
                 heal();
@@ -217,6 +217,52 @@ fn what_does_not_match_its_digest_is_not_loaded() {
     );
     assert_eq!(to.image_ids().unwrap(), []);
     assert_sound(&to);
+}
+
+#[test]
+fn a_manifest_of_another_size_than_the_index_says_is_not_loaded() {
+    let tar = zstd::encode_all(&root_tar()[..], 1).unwrap();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&root_tar())] },
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": Descriptor::of(media_type::OCI_CONFIG, &config),
+        "layers": [Descriptor::of("application/vnd.oci.image.layer.v1.tar+zstd", &tar)],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let archive = |wrong_by: u64| {
+        let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
+        descriptor.size += wrong_by;
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string();
+        let blobs = [&config, &manifest, &tar].map(|bytes| (Digest::sha256(bytes), bytes));
+        let tar = TarBytes::new().file("index.json", index.as_bytes());
+        let file = |tar: TarBytes, (digest, bytes): (Digest, &Vec<u8>)| {
+            tar.file(&format!("blobs/sha256/{}", digest.hex()), bytes)
+        };
+        blobs.into_iter().fold(tar, file).finish()
+    };
+    let (_folder, store) = store();
+    let error = load(&store, &archive(1)[..], &Platform::host(), &|_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::Commit(CommitError::SizeMismatch { .. })), "{error}");
+    assert!(!store.paths().blobs().exists(), "nothing of it stays");
+    assert_eq!(load(&store, &archive(0)[..], &Platform::host(), &|_| {}).unwrap().len(), 1);
+    assert_sound(&store);
+}
+
+#[test]
+fn an_image_whose_config_nobody_would_read_is_not_imported() {
+    let (_folder, store) = store();
+    let mut request = request();
+    request.config.env.push("x".repeat(8 << 20));
+    let error = import(&store, &root_tar()[..], &request, &|_| {}).unwrap_err();
+    assert!(error.to_string().contains("at most 8388608 are allowed"), "{error}");
+    assert_eq!(store.image_ids().unwrap(), []);
+    request.config.env[0].truncate(8 << 19);
+    import(&store, &root_tar()[..], &request, &|_| {}).unwrap();
+    assert_sound(&store);
 }
 
 #[test]
