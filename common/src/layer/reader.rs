@@ -16,16 +16,19 @@
 //!   4294967295, which means nobody to the kernel; anything but zeros after the end, and more than 1 MiB of these. Docker and
 //!   BuildKit read on to the end of the input, whatever is there, so that a few bytes of gzip keep them busy for as long as
 //!   they say; a diff ID is of all bytes, so what is too long cannot be cut off but must be refused.
+//! - Refused, too: extended attributes that the kernel takes from nobody, being too long or capabilities that are none.
 //! - Ignored, as docker does: other global PAX records, user and group names, access times, AUFS's own
 //!   `.wh..wh.*` files.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
 
+use super::beneath::is_overlay_xattr;
 use super::block::{BLOCK_BYTES, Block, OCTAL_11_MAX, padded, text};
 use super::index::{Header, Kind, Segment, split_last};
 use super::pax::{self, Pax};
 use super::sparse::{self, Map};
+use super::writer::{CAPABILITY, check_xattr_size, is_capability};
 
 /// In front of the name of something that is gone.
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -103,6 +106,16 @@ pub enum TarError {
     WhiteoutDevice {
         /// The entry's path.
         path: String,
+    },
+    /// An extended attribute that no file can be given.
+    #[error("extended attribute `{name}` of `{path}` is refused: {fault}")]
+    Xattr {
+        /// The entry's path.
+        path: String,
+        /// The attribute's name, cut off where it is too long.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
     },
     /// A hard link to something that neither this layer, before the link, nor one below has.
     #[error("hardlink `{path}` leads to `{target}`, which does not exist")]
@@ -393,6 +406,7 @@ impl<R: Read> TarReader<R> {
         if let Kind::CharDevice { major: 0, minor: 0 } = header.kind {
             return Err(TarError::WhiteoutDevice { path: shown(&header.path) });
         }
+        check_xattrs(&header)?;
         let map = map.filter(|_| matches!(header.kind, Kind::File { .. }));
         Ok(Some((header, map.map(|map| map.segments.into_boxed_slice()))))
     }
@@ -561,6 +575,27 @@ pub(super) fn check_numbers<C>(uid: u32, gid: u32, kind: &Kind<C>) -> Result<(),
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses what unpacking would fail on, and no more: what is not restored may be anything.
+fn check_xattrs(header: &Header) -> Result<(), TarError> {
+    for (name, value) in header.xattrs.iter().filter(|(name, _)| !is_overlay_xattr(name)) {
+        let fault = match check_xattr_size(name, value) {
+            Err(fault) => fault,
+            Ok(()) if name == CAPABILITY && !may_be_capability(value) => {
+                "its file capabilities are malformed"
+            }
+            Ok(()) => continue,
+        };
+        let name = shown(&name[..name.len().min(MAX_NAME_BYTES)]);
+        return Err(TarError::Xattr { path: shown(&header.path), name, fault });
+    }
+    Ok(())
+}
+
+/// What others may have written for file capabilities: ours, none, or version 1 of old.
+fn may_be_capability(value: &[u8]) -> bool {
+    is_capability(value) || value.is_empty() || matches!((value, value.len()), ([0 | 1, 0, 0, 1, ..], 12))
 }
 
 pub(super) fn path_refused(path: &[u8], fault: &'static str) -> TarError {

@@ -285,11 +285,17 @@ fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if name.is_empty() || name.iter().any(|b| matches!(b, 0 | b'=')) {
         return Err("an extended attribute whose name is empty or holds `=`");
     }
-    if name.len() > MAX_XATTR_NAME_BYTES || value.len() > MAX_XATTR_BYTES {
-        return Err("an extended attribute of over 64 KiB, or whose name has over 255 bytes");
-    }
+    check_xattr_size(name, value)?;
     if name == CAPABILITY && !is_capability(value) {
         return Err("its file capabilities are malformed");
+    }
+    Ok(())
+}
+
+/// Whether the kernel takes as many bytes.
+pub(super) fn check_xattr_size(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    if name.len() > MAX_XATTR_NAME_BYTES || value.len() > MAX_XATTR_BYTES {
+        return Err("an extended attribute of over 64 KiB, or whose name has over 255 bytes");
     }
     Ok(())
 }
@@ -298,7 +304,7 @@ fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
 ///
 /// Reference: <https://man7.org/linux/man-pages/man7/capabilities.7.html>, "File capability extended attribute
 /// versioning".
-fn is_capability(value: &[u8]) -> bool {
+pub(super) fn is_capability(value: &[u8]) -> bool {
     match (value, value.len()) {
         ([0 | 1, 0, 0, 2, ..], 20) => true,
         ([0 | 1, 0, 0, 3, .., a, b, c, d], 24) => [a, b, c, d] != [&0xff; 4],

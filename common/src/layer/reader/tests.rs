@@ -226,6 +226,30 @@ fn a_size_that_does_not_fit_the_header_stands_in_pax_alone() {
 }
 
 #[test]
+fn attributes_that_no_file_can_have_are_refused_by_name() {
+    let tar = |name: &str, value: &[u8]| {
+        TarBytes::new().pax(&[(&format!("SCHILY.xattr.{name}"), value)]).file("dir/f", b"")
+    };
+    let (long, big) = ("n".repeat(251), vec![b'x'; (64 << 10) + 1]);
+    let capability = "extended attribute `security.capability` of `dir/f` is refused: its file capabilities";
+    check_refused(tar("security.capability", b"abc"), capability);
+    check_refused(tar("security.capability", &[0; 20]), capability);
+    check_refused(tar(&format!("user.{long}"), b""), "of `dir/f` is refused: an extended attribute of over");
+    check_refused(tar("user.big", &big), "extended attribute `user.big` of `dir/f` is refused");
+    for (name, value) in [
+        ("user.big", &big[1..]),
+        (&format!("user.{}", &long[1..]), b""),
+        ("user.overlay.big", &big),
+        ("security.capability", b""),
+        ("security.capability", b"\x01\0\0\x01\x01\0\0\0\0\0\0\0"),
+        ("security.capability", &[&[1, 0, 0, 2][..], &[0; 16]].concat()),
+        ("security.capability", &[&[0, 0, 0, 3][..], &[0; 20]].concat()),
+    ] {
+        assert_eq!(read(&tar(name, value).finish()).unwrap().len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn headers_that_say_two_things_or_nothing_are_refused() {
     let long = |typeflag| TarBytes::new().entry(typeflag, "", "", b"gnu\0");
     check_refused(long(b'L').pax(&[("path", b"pax")]).file("f", b""), "two long names");
