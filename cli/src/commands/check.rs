@@ -19,7 +19,8 @@ pub(crate) struct Args {
     /// Print only what is wrong
     #[arg(short, long)]
     quiet: bool,
-    /// Remove damaged blobs, so that a pull, push, load or build brings them again
+    /// Remove damaged blobs, and damaged tars and tables of layers, so that a pull, push, load, import or build brings them
+    /// again
     #[arg(long)]
     remove_damaged: bool,
 }

@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::Store;
 use super::age::Age;
@@ -93,27 +94,37 @@ impl Store {
 }
 
 impl Store {
-    /// Removes a blob whose bytes are not those of its digest. Whether it was damaged and is gone now. One that somebody
-    /// brings at the same moment stays.
-    pub(super) fn remove_damaged(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let path = self.paths().blob(digest);
-        let failed = |error| StoreError::io("remove", &path)(error);
-        let Some(file) = disk::absent_is_none(File::open(&path)).map_err(failed)? else { return Ok(false) };
-        let mut hashing = Hashing::new(digest.algorithm(), &file);
-        io::copy(&mut hashing, &mut io::sink()).map_err(StoreError::io("read", &path))?;
-        if hashing.finish().1 == *digest {
+    /// Removes a file whose bytes are not those of `digest`: a blob, or a layer's tar. Whether it was damaged and is gone now.
+    /// One that somebody brings at the same moment stays.
+    pub(super) fn remove_damaged(&self, path: &Path, digest: &Digest) -> Result<bool, StoreError> {
+        self.remove_if(path, |file| {
+            let mut hashing = Hashing::new(digest.algorithm(), file);
+            io::copy(&mut hashing, &mut io::sink())?;
+            Ok(hashing.finish().1 != *digest)
+        })
+    }
+
+    /// Removes a file that is found damaged, on the same terms.
+    pub(super) fn remove_if(
+        &self,
+        path: &Path,
+        is_damaged: impl FnOnce(&File) -> io::Result<bool>,
+    ) -> Result<bool, StoreError> {
+        let failed = |error| StoreError::io("remove", path)(error);
+        let Some(file) = disk::absent_is_none(File::open(path)).map_err(failed)? else { return Ok(false) };
+        if !is_damaged(&file).map_err(StoreError::io("read", path))? {
             return Ok(false);
         }
         // Not unlinked by its name, which may mean another file by now.
         let scratch = self.scratch()?;
-        let taken = scratch.path().join("blob");
-        if disk::absent_is_none(fs::rename(&path, &taken)).map_err(failed)?.is_none() {
+        let taken = scratch.path().join("damaged");
+        if disk::absent_is_none(fs::rename(path, &taken)).map_err(failed)?.is_none() {
             return Ok(false);
         }
         let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let damaged = inode(file.metadata().map_err(failed)?) == inode(fs::metadata(&taken).map_err(failed)?);
         if !damaged {
-            fs::rename(&taken, &path).map_err(StoreError::io("restore", &path))?;
+            fs::rename(&taken, path).map_err(StoreError::io("restore", path))?;
         }
         Ok(damaged)
     }

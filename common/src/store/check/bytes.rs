@@ -40,12 +40,19 @@ impl Check<'_> {
         let mut faults = verify(&jobs, options);
         if options.remove_damaged {
             for fault in &mut faults {
-                if let Fault::Blob { digest, removed, .. } = fault {
-                    *removed = self.store.remove_damaged(digest)?;
-                    // The next push or save makes it again.
-                    if let Some(form) = self.derived.get(digest).filter(|_| *removed) {
-                        disk::remove_file(form)?;
+                match fault {
+                    Fault::Blob { digest, removed, .. } => {
+                        *removed = self.store.remove_damaged(&self.store.paths().blob(digest), digest)?;
+                        let forms = self.dispensable.get(digest).filter(|_| *removed);
+                        for form in forms.into_iter().flatten() {
+                            disk::remove_file(form)?;
+                        }
                     }
+                    Fault::Tar { diff_id, removed, .. } => {
+                        let path = self.store.paths().layer_tar(diff_id);
+                        *removed = self.store.remove_damaged(&path, diff_id)?;
+                    }
+                    _ => {}
                 }
             }
         }
@@ -104,7 +111,7 @@ fn verify(jobs: &[Job], options: &CheckOptions<'_>) -> Vec<Fault> {
 fn verify_one(job: &Job, buffer: &mut [u8], options: &CheckOptions<'_>) -> Option<Fault> {
     match digest_of(&job.path, &job.digest, buffer, options) {
         Ok(actual) if actual == job.digest => None,
-        Ok(actual) if job.is_tar => Some(Fault::Tar { diff_id: job.digest.clone(), actual }),
+        Ok(actual) if job.is_tar => Some(Fault::Tar { diff_id: job.digest.clone(), actual, removed: false }),
         Ok(actual) => Some(Fault::Blob { digest: job.digest.clone(), actual, removed: false }),
         // Collected since it was listed.
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,

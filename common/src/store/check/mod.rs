@@ -4,8 +4,9 @@
 //! looked at has its bytes by then, and a store may be checked while it is in use. A fault that involves a name is
 //! reported only if the name is still there at a second look.
 //!
-//! Nothing is repaired, but what dead processes left is swept first, as at every opening, and damaged blobs are taken out
-//! where that is asked for: as long as one is there, nobody brings it again.
+//! Nothing is repaired, but what dead processes left is swept first, as at every opening, and damaged blobs, tars and tables
+//! are taken out where that is asked for: as long as a damaged blob or tar is there, nobody brings it again, and a damaged
+//! table of a layer that nobody needs would stay for ever.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ pub struct CheckOptions<'a> {
     pub threads: usize,
     /// The collector's grace period, where one runs: a blob that nothing has reached for two of them is a fault.
     pub grace: Option<Duration>,
-    /// Blobs that are damaged are removed, so that a pull, push, load or build brings them again.
+    /// Blobs, and tars and tables of layers, that are damaged are removed, so that a pull, push, load, import or build brings
+    /// them again.
     pub remove_damaged: bool,
     /// Is told of the progress, from any thread.
     pub progress: &'a (dyn Fn(CheckEvent) + Sync),
@@ -82,13 +84,14 @@ impl Store {
             store: self,
             report: CheckReport::default(),
             reached: HashSet::new(),
-            derived: HashMap::new(),
+            needed: HashSet::new(),
+            dispensable: HashMap::new(),
         };
         check.unfinished()?;
         check.served()?;
         check.local()?;
         check.images()?;
-        check.layers()?;
+        check.layers(options)?;
         check.refs()?;
         check.steps()?;
         check.containers()?;
@@ -105,6 +108,9 @@ struct Check<'s> {
     report: CheckReport,
     /// All blobs that something names.
     reached: HashSet<Digest>,
-    /// Blobs that can be made again from a layer's tar, and the record that says of what they are the form.
-    derived: HashMap<Digest, PathBuf>,
+    /// Layers that images need.
+    needed: HashSet<Digest>,
+    /// Blobs, and the records that say of which layers they are forms: those that are of no use without the blob, as the next
+    /// push or save makes it again from the layer's tar, or as no image needs the layer.
+    dispensable: HashMap<Digest, Vec<PathBuf>>,
 }

@@ -1,6 +1,8 @@
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{Check, Fault, Holder, Note};
+use super::{Check, CheckOptions, Fault, Holder, Note};
 use crate::digest::{Algorithm, Digest, hex};
 use crate::oci::{self, Descriptor, ImageConfig, ManifestOrIndex, media_type};
 use crate::reference::{Reference, RepositoryPath, Tag};
@@ -9,7 +11,7 @@ use crate::store::error::{ReadError, StoreError};
 use crate::store::listing;
 use crate::store::paths::from_flat;
 use crate::store::scratch;
-use crate::store::{ManifestLink, ServedRepository, UploadId};
+use crate::store::{ManifestLink, ServedRepository, Store, UploadId};
 
 /// The beginnings of `layers/<alg>/<hh>/<hex>/index` and `…/as/<codec>`. A CRC-32 of all before it ends both files.
 const INDEX_MAGIC: &[u8; 8] = b"gantryLI";
@@ -193,11 +195,12 @@ impl Check<'_> {
                 self.reach_children(&manifest.digest, Some(&manifest.media_type));
             }
             for diff_id in self.diff_ids(&id) {
+                self.needed.insert(diff_id.clone());
                 let has_index = self.store.paths().layer_index(&diff_id).exists();
                 if !self.has_layer(&diff_id)? && still_there() {
                     self.report.faults.push(Fault::Layer { image: id.clone(), diff_id });
                 } else if !has_index && still_there() {
-                    self.report.faults.push(Fault::Index { diff_id });
+                    self.report.faults.push(Fault::Index { diff_id, removed: false });
                 }
             }
         }
@@ -234,12 +237,21 @@ impl Check<'_> {
     }
 
     /// The tables of layers are what was written, and the blobs that they travel as exist.
-    pub(super) fn layers(&mut self) -> Result<(), StoreError> {
+    pub(super) fn layers(&mut self, options: &CheckOptions<'_>) -> Result<(), StoreError> {
+        let remove = |store: &Store, path: &Path, magic| {
+            let is_damaged = |mut file: &File| {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                Ok(table(&bytes, magic).is_none())
+            };
+            if options.remove_damaged { store.remove_if(path, is_damaged) } else { Ok(false) }
+        };
         for (diff_id, _) in self.fanned_out(&self.store.paths().layers())? {
             self.report.layers += 1;
-            let index = disk::read(&self.store.paths().layer_index(&diff_id))?;
-            if index.is_some_and(|bytes| table(&bytes, INDEX_MAGIC).is_none()) {
-                self.report.faults.push(Fault::Index { diff_id: diff_id.clone() });
+            let path = self.store.paths().layer_index(&diff_id);
+            if disk::read(&path)?.is_some_and(|bytes| table(&bytes, INDEX_MAGIC).is_none()) {
+                let removed = remove(self.store, &path, INDEX_MAGIC)?;
+                self.report.faults.push(Fault::Index { diff_id: diff_id.clone(), removed });
             }
             let forms = self.store.paths().layer_forms(&diff_id);
             for codec in listing::names(&forms, None, None)? {
@@ -248,13 +260,17 @@ impl Check<'_> {
                 match parse_form(&bytes) {
                     Some(form) => {
                         let holder = Holder::Layer(diff_id.clone());
-                        if !codec.starts_with(FOREIGN) && self.store.paths().layer_tar(&diff_id).exists() {
-                            self.derived.insert(form.blob.clone(), path.clone());
+                        let is_derived =
+                            !codec.starts_with(FOREIGN) && self.store.paths().layer_tar(&diff_id).exists();
+                        if is_derived || !self.needed.contains(&diff_id) {
+                            self.dispensable.entry(form.blob.clone()).or_default().push(path.clone());
                         }
                         self.need(&holder, &form.blob, Some(form.size_bytes), || path.exists())?;
                     }
                     None => {
-                        self.report.faults.push(Fault::Form { diff_id: diff_id.clone(), form: codec });
+                        let removed = remove(self.store, &path, FORM_MAGIC)?;
+                        let diff_id = diff_id.clone();
+                        self.report.faults.push(Fault::Form { diff_id, form: codec, removed });
                     }
                 }
             }

@@ -81,14 +81,16 @@ pub enum Fault {
     },
     /// The tar of a layer is not what it was.
     #[error(
-        "tar of layer {diff_id} is damaged: its bytes have the digest {actual}; load or pull an image with this layer \
-         again, or build it with `--no-cache`"
+        "tar of layer {diff_id} is damaged: its bytes have the digest {actual}; {}",
+        remedy_of_tar(*removed)
     )]
     Tar {
         /// The layer.
         diff_id: Digest,
-        /// The digest of what is on the disk.
+        /// The digest of what is, or was, on the disk.
         actual: Digest,
+        /// It was removed, as the check was asked to.
+        removed: bool,
     },
     /// A file or record cannot be read.
     #[error("{}", with_cause(.0))]
@@ -142,7 +144,10 @@ pub enum Fault {
         referrer: Digest,
     },
     /// An image needs a layer of which nothing is left to make it from.
-    #[error("image {image} needs layer {diff_id}, of which neither the tar nor a compressed form is here")]
+    #[error(
+        "image {image} needs layer {diff_id}, of which neither the tar nor a compressed form is here; load, pull, import or \
+         build it again"
+    )]
     Layer {
         /// The image.
         image: Digest,
@@ -150,22 +155,22 @@ pub enum Fault {
         diff_id: Digest,
     },
     /// What is in a layer is not known any more.
-    #[error(
-        "list of files of layer {diff_id} is missing or damaged; load, pull or build an image with this layer again"
-    )]
+    #[error("list of files of layer {diff_id} is missing or damaged; {}", remedy_of_table(*removed))]
     Index {
         /// The layer.
         diff_id: Digest,
+        /// It was removed, as the check was asked to.
+        removed: bool,
     },
     /// The record of a blob that a layer travels as cannot be read.
-    #[error(
-        "record `{form}` of layer {diff_id} is damaged; load, pull or build an image with this layer again"
-    )]
+    #[error("record `{form}` of layer {diff_id} is damaged; {}", remedy_of_table(*removed))]
     Form {
         /// The layer.
         diff_id: Digest,
         /// The name of the record.
         form: String,
+        /// It was removed, as the check was asked to.
+        removed: bool,
     },
     /// A record of the build cache or of a container cannot be understood.
     #[error("record of {record} at {} is damaged: {source}; {}", path.display(), record.remedy())]
@@ -231,6 +236,25 @@ fn remedy(removed: bool) -> &'static str {
         "remove it by `gantry check --remove-damaged`, then pull, push, load or build it again"
     }
 }
+
+fn remedy_of_tar(removed: bool) -> &'static str {
+    if removed {
+        REMOVED
+    } else {
+        "remove it by `gantry check --remove-damaged`, then load, pull, import or build an image with this layer again"
+    }
+}
+
+/// One that is damaged is in nobody's way.
+fn remedy_of_table(removed: bool) -> &'static str {
+    if removed {
+        REMOVED
+    } else {
+        "load, pull, import or build an image with this layer again; `gantry check --remove-damaged` removes what is damaged"
+    }
+}
+
+const REMOVED: &str = "it was removed; load, pull, import or build an image with this layer again";
 
 /// A fault is one line.
 fn with_cause(error: &StoreError) -> String {

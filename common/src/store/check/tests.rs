@@ -151,7 +151,8 @@ fn every_kind_of_damage_is_named() {
     assert_eq!(
         Sample::faults(|s| fs::remove_file(blob(s, &s.layer)).unwrap()),
         [
-            "image CONFIG needs layer DIFF, of which neither the tar nor a compressed form is here",
+            "image CONFIG needs layer DIFF, of which neither the tar nor a compressed form is here; load, pull, import \
+             or build it again",
             "layer DIFF needs blob LAYER, which is not in the store; pull, push, load or build it again",
             "manifest MANIFEST of repository `a/b` needs blob LAYER, which is not in the store; pull, push, load or build \
              it again",
@@ -186,8 +187,8 @@ fn every_kind_of_damage_is_named() {
             "record at ROOT/repos/served/a/b/_tags/t is damaged: digest has no `:` between algorithm and hex digits"
                 .to_owned(),
             format!(
-                "tar of layer DIFF is damaged: its bytes have the digest {}; load or pull an image with this layer again, \
-                 or build it with `--no-cache`",
+                "tar of layer DIFF is damaged: its bytes have the digest {}; remove it by `gantry check \
+                 --remove-damaged`, then load, pull, import or build an image with this layer again",
                 Digest::sha256(b"another tar")
             ),
         ]
@@ -197,7 +198,8 @@ fn every_kind_of_damage_is_named() {
 #[test]
 fn damaged_tables_of_a_layer_are_named_with_what_to_do() {
     let index = [
-        "list of files of layer DIFF is missing or damaged; load, pull or build an image with this layer again",
+        "list of files of layer DIFF is missing or damaged; load, pull, import or build an image with this layer again; `gantry \
+         check --remove-damaged` removes what is damaged",
     ];
     let flip = |path: std::path::PathBuf, at: usize| {
         let mut bytes = fs::read(&path).unwrap();
@@ -214,7 +216,10 @@ fn damaged_tables_of_a_layer_are_named_with_what_to_do() {
             fs::write(s.store.paths().layer_tar(&s.diff_id), b"tar").unwrap();
             flip(s.store.paths().layer_form(&s.diff_id, "gzip-1"), 46);
         }),
-        ["record `gzip-1` of layer DIFF is damaged; load, pull or build an image with this layer again"]
+        [
+            "record `gzip-1` of layer DIFF is damaged; load, pull, import or build an image with this layer again; `gantry check \
+          --remove-damaged` removes what is damaged"
+        ]
     );
 }
 
@@ -249,6 +254,42 @@ fn a_damaged_blob_that_can_be_made_again_is_needed_by_nobody_once_it_is_removed(
     let faults = sample.store.check(&options).unwrap().faults;
     assert!(matches!(&faults[..], [Fault::Blob { removed: true, .. }]), "{faults:?}");
     assert!(sample.check().is_sound());
+}
+
+#[test]
+fn what_is_damaged_of_a_layer_that_no_image_needs_is_removed_on_request() {
+    let damaged: [&dyn Fn(&Sample) -> PathBuf; 4] = [
+        &|s| s.store.paths().layer_tar(&s.diff_id),
+        &|s| s.store.paths().layer_index(&s.diff_id),
+        &|s| s.store.paths().layer_form(&s.diff_id, "gzip-1"),
+        &|s| s.store.paths().blob(&s.layer),
+    ];
+    for path in damaged {
+        for has_tar in [false, true] {
+            let sample = Sample::new();
+            let repository = sample.store.local(&"b".parse().unwrap());
+            let record = repository.tag(&tag()).unwrap().unwrap();
+            assert!(repository.delete_tag(&tag(), Expect::Is(&record)).unwrap());
+            fs::remove_file(sample.store.paths().image(&sample.config)).unwrap();
+            fs::remove_dir_all(sample.store.root().join("repos")).unwrap();
+            if has_tar {
+                fs::write(sample.store.paths().layer_tar(&sample.diff_id), b"tar").unwrap();
+            }
+            assert!(sample.check().is_sound());
+            let path = path(&sample);
+            _ = fs::remove_file(&path);
+            fs::write(&path, b"damaged...").unwrap();
+            assert!(!sample.check().is_sound());
+            assert!(path.exists(), "a check changes nothing unless asked to");
+            let options = CheckOptions { remove_damaged: true, ..Default::default() };
+            let faults = sample.store.check(&options).unwrap().faults;
+            let [fault] = &faults[..] else { panic!("{faults:?}") };
+            assert!(fault.to_string().contains("it was removed; "), "{fault}");
+            assert!(!path.exists());
+            let report = sample.check();
+            assert!(report.is_sound(), "{}: {:?}", path.display(), report.faults);
+        }
+    }
 }
 
 #[test]
