@@ -36,6 +36,8 @@ pub const TEST: &[Package] = &[
     package("zstd", "zstd"),
     package("strace", "strace"),
     package("curl", "curl"),
+    package("bzip2", "bzip2"),
+    package("ip", "iproute2"),
     package("mount", "mount"),
     package("pgrep", "procps"),
     package("go", "golang-go"),
