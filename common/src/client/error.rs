@@ -161,15 +161,28 @@ pub struct RegistryError {
 }
 
 impl fmt::Display for RegistryError {
-    /// As docker shows it: `manifest unknown: manifest unknown`.
+    /// As docker shows it: `manifest unknown: manifest unknown`. Control characters are escaped, which could steer a
+    /// terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self.code.to_ascii_lowercase().replace('_', " ");
-        match (code.is_empty(), self.message.is_empty()) {
-            (false, false) => write!(f, "{code}: {}", self.message),
+        let code = without_controls(&self.code.to_ascii_lowercase().replace('_', " "));
+        let message = without_controls(&self.message);
+        match (code.is_empty(), message.is_empty()) {
+            (false, false) => write!(f, "{code}: {message}"),
             (false, true) => f.write_str(&code),
-            _ => f.write_str(&self.message),
+            _ => f.write_str(&message),
         }
     }
+}
+
+fn without_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for ch in text.chars() {
+        match ch.is_control() {
+            true => shown.extend(ch.escape_default()),
+            false => shown.push(ch),
+        }
+    }
+    shown
 }
 
 fn answer(status: StatusCode, errors: &[RegistryError]) -> String {
@@ -374,4 +387,16 @@ fn is_transient(status: StatusCode) -> bool {
                     | StatusCode::HTTP_VERSION_NOT_SUPPORTED
                     | StatusCode::INSUFFICIENT_STORAGE
             ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_cannot_steer_a_terminal() {
+        let error =
+            RegistryError { code: "DE\u{7}NIED".to_owned(), message: "é \u{1b}[2J\u{9b}1m\r\n".to_owned() };
+        assert_eq!(error.to_string(), "de\\u{7}nied: é \\u{1b}[2J\\u{9b}1m\\r\\n");
+    }
 }

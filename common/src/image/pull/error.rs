@@ -79,7 +79,7 @@ pub enum PullError {
         digest: Digest,
     },
     /// The manifest is of something else: a chart, a signature …
-    #[error("{reference} is not an image: its config is of type `{media_type}`")]
+    #[error("{reference} is not an image: its config is of type `{}`", media_type.escape_debug())]
     NotAnImage {
         /// The reference as docker shows it.
         reference: String,
