@@ -14,7 +14,7 @@ use common::store::{Store, TaggedImage};
 
 use crate::clock;
 use crate::context::{Context, IgnoreFile};
-use crate::dockerfile::{self, Dockerfile, Kind, Parsed, Warning};
+use crate::dockerfile::{self, Checks, Dockerfile, Kind, Parsed, Warning};
 use crate::error::{BuildError, Cause};
 use crate::event::Event;
 use crate::execute::{self, Layers, execute};
@@ -79,8 +79,18 @@ fn read_dockerfile(request: &BuildRequest, progress: &Progress<'_>) -> Result<Pa
                 fs::read(path).map_err(|source| BuildError::Read { path: path.clone(), source })?
             }
         };
-        Ok(dockerfile::parse_leniently(&name, &bytes)?)
+        Ok(dockerfile::parse_checked(&name, &bytes, checks(request)?)?)
     })
+}
+
+/// What a build argument says in place of `# check=`; an empty one says that there is nothing to skip.
+fn checks(request: &BuildRequest) -> Result<Option<Checks>, BuildError> {
+    let given = request.build_args.get(variables::CHECK_ARG);
+    let read = |text: &String| match text.as_str() {
+        "" => Ok(Checks::default()),
+        options => Checks::parse(options).map_err(BuildError::Checks),
+    };
+    given.map(read).transpose()
 }
 
 fn file_name(path: &Path) -> String {

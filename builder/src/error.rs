@@ -62,6 +62,9 @@ pub enum BuildError {
         /// The names of the rules.
         rules: String,
     },
+    /// The build argument that stands for `# check=` has an option that is none.
+    #[error("failed to parse BUILDKIT_DOCKERFILE_CHECK: `{0}` is not an option of `check`")]
+    Checks(String),
     /// `SOURCE_DATE_EPOCH` is not a number.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`; expected seconds since 1970")]
     Epoch(String),

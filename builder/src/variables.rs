@@ -79,13 +79,18 @@ pub(crate) fn predefined(
 
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
+/// The build argument that stands for `# check=`.
+pub(crate) const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
 /// Whether a build argument means something without being declared.
 pub(crate) fn is_predefined(name: &str) -> bool {
     let is_platform = name
         .strip_prefix("BUILD")
         .or_else(|| name.strip_prefix("TARGET"))
         .is_some_and(|rest| matches!(rest, "PLATFORM" | "OS" | "OSVERSION" | "ARCH" | "VARIANT" | "STAGE"));
-    is_platform || name == "SOURCE_DATE_EPOCH" || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+    is_platform
+        || matches!(name, "SOURCE_DATE_EPOCH" | CHECK_ARG)
+        || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
 /// The proxies among the build arguments as RUN sees them: each in capital and in small letters, and an empty one not

@@ -605,6 +605,25 @@ fn what_is_doubtful_is_said_in_the_words_of_buildkit() {
         "lint violation found for rules: LegacyKeyValueFormat, MaintainerDeprecated, \
          MultipleInstructionsDisallowed, UndefinedArgInFrom"
     );
+    // A build argument says it in place of the file, and is for the builder: nobody has to ask for it.
+    let checked = |check: &str, dockerfile: &str| {
+        world.run(&BuildRequest {
+            build_args: [("BUILDKIT_DOCKERFILE_CHECK".to_owned(), check.to_owned())].into(),
+            ..request(dockerfile)
+        })
+    };
+    checked("skip=all", &failing).unwrap();
+    assert_eq!(*world.warnings.lock().unwrap(), [""; 0]);
+    assert_eq!(
+        checked("error=true;skip=JSONArgsRecommended,WorkdirRelativePath,UndefinedArgInFrom", dockerfile)
+            .unwrap_err()
+            .to_string(),
+        "lint violation found for rules: LegacyKeyValueFormat, MaintainerDeprecated, MultipleInstructionsDisallowed"
+    );
+    assert_eq!(
+        checked("nonsense", dockerfile).unwrap_err().to_string(),
+        "failed to parse BUILDKIT_DOCKERFILE_CHECK: `nonsense` is not an option of `check`"
+    );
     // A build argument that nobody asked for breaks no rule.
     world.run(&request(&format!("# check=error=true;skip=all\n{dockerfile}"))).unwrap();
     assert_eq!(world.warnings.lock().unwrap().len(), 1);

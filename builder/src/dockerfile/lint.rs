@@ -95,8 +95,11 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Reads `skip=…;error=…;experimental=…`. Gives the option that is wrong when one is.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `skip=…;error=…;experimental=…`.
+    ///
+    /// # Errors
+    /// The option that is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut checks = Checks::default();
         for option in text.splitn(3, ';') {
             let (key, value) = option.split_once('=').ok_or(option)?;

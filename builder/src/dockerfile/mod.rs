@@ -12,7 +12,7 @@
 //! reads files or the environment, and no input makes it panic or take more than a moment.
 //!
 //! What the builder does with it:
-//! - [`parse_leniently`] the file; [`Dockerfile::check`] once it knows which stages it builds;
+//! - [`parse_checked`] the file; [`Dockerfile::check`] once it knows which stages it builds;
 //! - per instruction an [`Expander`] over its environment: [`Expander::kind`], [`Expander::word`] for `FROM` and
 //!   `ARG`, [`MountFlag::resolve`] and [`Run::script`] for `RUN`, [`history`] for the image's config;
 //! - [`Report`] for errors of its own that have a place in the file.
@@ -97,8 +97,20 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile, SyntaxErrors> {
 /// # Errors
 /// When the rest of the file was not read, or there are no stages: what was read says nothing about the whole then.
 pub fn parse_leniently(name: &str, bytes: &[u8]) -> Result<Parsed, SyntaxErrors> {
+    parse_checked(name, bytes, None)
+}
+
+/// As [`parse_leniently`], with `checks` in place of what `# check=` says.
+///
+/// # Errors
+/// As [`parse_leniently`].
+pub fn parse_checked(name: &str, bytes: &[u8], checks: Option<Checks>) -> Result<Parsed, SyntaxErrors> {
     let source = source(name, bytes)?;
-    let (directives, mut errors, first_line) = directives::read(&source);
+    let (mut directives, mut errors, first_line) = directives::read(&source);
+    if let Some(checks) = checks {
+        directives.checks = checks;
+        errors.retain(|error| !matches!(error.fault, Fault::CheckOption(_)));
+    }
     let escape = directives.escape;
     let (statements, cutting) = statement::read(&source, Lines::new(&source, first_line, escape), escape);
     let is_cut_short = cutting.iter().any(|error| error.fault.ends_reading());
