@@ -24,7 +24,7 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return fill(File::options().write(true).open(path), content).map(drop).with_context(cannot);
     }
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = &behind_links(path).with_context(cannot)?;
     let hidden = Hidden::new(path);
     match unnamed(path) {
         Some(file) => fill(Ok(file), content).and_then(|file| Ok(hidden.name(&file)?)),
@@ -32,6 +32,19 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<
     }
     .and_then(|()| Ok(hidden.publish(path)?))
     .with_context(cannot)
+}
+
+/// The path that links lead to, where a file need not be yet; as open(2), no more than forty of them are followed.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _link in 0..=40 {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            // It is none, or is not there; what else may be wrong shows when the file is made.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
 }
 
 /// Removes what is not whole. No file is begun or finished any more until the answer is dropped.
@@ -139,6 +152,23 @@ mod tests {
         write(&link, |out| Ok(out.write_all(b"new")?)).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_link_to_nothing_stays_one_and_the_file_behind_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        for (link, target) in [("first", "real/second"), ("real/second", "new"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        write(&at("first"), |out| Ok(out.write_all(b"new")?)).unwrap();
+        assert!(fs::symlink_metadata(at("first")).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(at("real/second")).unwrap().is_symlink());
+        assert_eq!(fs::read(at("real/new")).unwrap(), b"new");
+        let error = write(&at("loop"), |_| Ok(())).unwrap_err();
+        assert!(format!("{error:#}").contains("Too many levels of symbolic links"), "{error:#}");
+        assert!(fs::symlink_metadata(at("loop")).unwrap().is_symlink());
     }
 
     #[test]
