@@ -355,3 +355,21 @@ fn a_failed_command_shows_its_output_and_code() {
     }
     world.close();
 }
+
+#[test]
+fn names_with_a_digest_and_outputs_without_a_place_are_refused_before_anything_is_built() {
+    let world = World::new();
+    world.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let digest = format!("a@sha256:{}", "0".repeat(64));
+    let stdout_twice = ["-o", "type=oci,dest=-", "-o", "type=tar,dest=-"];
+    for (args, text) in [
+        (&["-t", &digest][..], "Error: build tag cannot contain a digest"),
+        (&stdout_twice, "more than one --output goes to stdout"),
+        (&["-o", "type=oci,dest="], "--output type=oci,dest=: `dest` is empty"),
+    ] {
+        let refused = world.gantry([&["build"], args, &["context"]].concat()).fails(1).says(text);
+        assert_eq!(refused.stdout, "");
+    }
+    assert_eq!(world.gantry(["images", "-q"]).ok().text(), "");
+    world.close();
+}

@@ -105,6 +105,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::note("WARNING: --compress has no effect: the context is read where it lies");
     }
     let exports = args.output.iter().map(|spec| Export::parse(spec)).collect::<Result<Vec<_>>>()?;
+    if exports.iter().filter(|export| export.exporter_to_stdout().is_some()).count() > 1 {
+        bail!("more than one --output goes to stdout: give all but one a file by `dest=`");
+    }
     if io::stdout().is_terminal() {
         exports.iter().try_for_each(Export::check_console)?;
     }
@@ -198,6 +201,9 @@ fn request(args: &Args, piped: Option<&Piped>) -> Result<BuildRequest> {
         let parsed = parsed.map_err(|error| {
             verbatim(format!("invalid argument \"{name}\" for \"-t, --tag\" flag: {error}"))
         })?;
+        if parsed.digest().is_some() {
+            return Err(verbatim("Error: build tag cannot contain a digest"));
+        }
         check_new_name(&parsed).map(|()| parsed)
     });
     Ok(BuildRequest {
@@ -327,6 +333,9 @@ enum ExportKind {
 
 impl Export {
     fn parse(spec: &str) -> Result<Self> {
+        if spec.is_empty() {
+            bail!("--output is empty, expected `type=` and `dest=`, or a folder");
+        }
         if !spec.contains('=') {
             let kind = if spec == "-" { ExportKind::Tar } else { ExportKind::Local };
             return Ok(Export { kind, dest: spec.to_owned() });
@@ -346,6 +355,7 @@ impl Export {
                         }
                     });
                 }
+                Some(("dest", "")) => bail!("--output {spec}: `dest` is empty"),
                 Some(("dest", path)) => dest = Some(path.to_owned()),
                 _ => bail!("--output {spec}: `{field}` is neither `type=` nor `dest=`"),
             }
@@ -363,14 +373,21 @@ impl Export {
 
     /// Refuses an archive that would go to stdout, which is a terminal.
     fn check_console(&self) -> Result<()> {
-        let exporter = match self.kind {
-            _ if self.dest != "-" => return Ok(()),
-            ExportKind::Image | ExportKind::Local => return Ok(()),
-            ExportKind::Archive(ArchiveFormat::Oci) => "oci",
-            ExportKind::Archive(ArchiveFormat::Docker) => "docker",
-            ExportKind::Tar => "tar",
-        };
-        bail!("dest file is required for {exporter} exporter. refusing to write to console")
+        match self.exporter_to_stdout() {
+            Some(name) => bail!("dest file is required for {name} exporter. refusing to write to console"),
+            None => Ok(()),
+        }
+    }
+
+    /// docker's name for what writes to stdout, when it is stdout that is written to.
+    fn exporter_to_stdout(&self) -> Option<&'static str> {
+        match self.kind {
+            _ if self.dest != "-" => None,
+            ExportKind::Image | ExportKind::Local => None,
+            ExportKind::Archive(ArchiveFormat::Oci) => Some("oci"),
+            ExportKind::Archive(ArchiveFormat::Docker) => Some("docker"),
+            ExportKind::Tar => Some("tar"),
+        }
     }
 
     /// What an interrupt leaves of it.
@@ -421,7 +438,7 @@ mod tests {
         assert_eq!(parse("out").unwrap(), (ExportKind::Local, "out".to_owned()));
         assert_eq!(parse("-").unwrap(), (ExportKind::Tar, "-".to_owned()));
         assert_eq!(parse("type=docker").unwrap().0, ExportKind::Image);
-        for wrong in ["type=local", "dest=x", "type=nope,dest=x", "type=oci,what=x"] {
+        for wrong in ["type=local", "dest=x", "type=nope,dest=x", "type=oci,what=x", "type=oci,dest=", ""] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
