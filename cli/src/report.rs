@@ -105,10 +105,10 @@ fn is_dockers(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(PushError::Denied { .. } | PushError::Digest))
 }
 
-/// Warns of the records that a list goes on without; the list's exit code.
-pub(crate) fn passed_over(damaged: &[StoreError]) -> ExitCode {
-    for error in damaged {
-        note(format!("WARNING: {error}: it is passed over"));
+/// Warns of the damage that a list goes on without; the list's exit code.
+pub(crate) fn passed_over(damaged: &[String]) -> ExitCode {
+    for what in damaged {
+        note(format!("WARNING: {what}: it is passed over"));
     }
     match damaged {
         [] => ExitCode::SUCCESS,
@@ -119,8 +119,8 @@ pub(crate) fn passed_over(damaged: &[StoreError]) -> ExitCode {
     }
 }
 
-const OF_A_DAMAGED_RECORD: &str = "`gantry check` lists all damage; `rmi NAME` takes a damaged name away, `tag`, `pull`, \
-                                   `load` and `build -t` write it anew";
+const OF_A_DAMAGED_RECORD: &str = "`gantry check` lists all damage; `rmi NAME` takes a damaged name or image away, \
+                                   `pull`, `load` and `build -t` write it anew, `tag` only a name";
 
 /// Prints help, or what is wrong with the command line.
 pub(crate) fn usage(usage: &Usage) -> ExitCode {

@@ -441,6 +441,43 @@ fn what_a_check_finds_damaged_can_be_removed_and_made_again() {
     world.close();
 }
 
+#[test]
+fn a_damaged_image_hides_no_other_and_can_be_removed() {
+    let world = World::new();
+    let build = |name: &str| {
+        world.write("context/Dockerfile", format!("FROM scratch\nCOPY file /\nLABEL is={name}\n"));
+        world.write("context/file", name);
+        let built = world.gantry(["build", "-q", "-t", name, "context"]).ok();
+        built.text().trim_start_matches("sha256:").to_owned()
+    };
+    let listed = |code: i32| {
+        let listed = world.gantry(["images", "--format", "{{.Repository}}"]);
+        if code == 0 { listed.ok() } else { listed.fails(code).says("hint: `gantry check` lists all damage") }
+    };
+    build("sound");
+    let id = build("broken");
+    world.gantry(["tag", "broken", "again"]).ok();
+    let config = blobs(&world).into_iter().find(|blob| blob.to_string_lossy().ends_with(&id)).unwrap();
+    let bytes = std::fs::read(&config).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    std::fs::write(&config, vec![b' '; bytes.len()]).unwrap();
+    for state in ["damaged on the disk", "not in the store"] {
+        let list = listed(1);
+        assert_eq!(list.text(), "sound");
+        let warnings: Vec<&str> = list.stderr.lines().filter(|line| line.contains("passed over")).collect();
+        assert_eq!(warnings.len(), 1, "{}", list.stderr);
+        assert!(warnings[0].contains(&id[..12]) && warnings[0].contains(state), "{warnings:?}");
+        world.gantry(["info"]).ok();
+        world.gantry(["check", "-q", "--remove-damaged"]).fails(1);
+    }
+    assert_eq!(world.gantry(["rmi", "again"]).ok().text(), "Untagged: again:latest");
+    assert!(
+        world.gantry(["rmi", "broken"]).ok().stdout.contains("Untagged: broken:latest\nDeleted: sha256:")
+    );
+    assert_eq!(listed(0).text(), "sound");
+    world.close();
+}
+
 /// The files of all blobs of a store.
 fn blobs(world: &World) -> Vec<PathBuf> {
     let mut found = vec![world.store().join("blobs")];

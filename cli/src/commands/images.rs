@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -6,7 +7,7 @@ use common::image::names::{self, Found, NameError, Purpose};
 use common::image::record;
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
-use common::store::{ImageRecord, Store, StoreError};
+use common::store::{ImageRecord, Store};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -71,7 +72,7 @@ const HEADERS: Columns = &[
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let filters = filter::parse(&args.filter, &["dangling", "label", "before", "since", "reference"])?;
-    let (mut rows, damaged) = rows(&store)?;
+    let (mut rows, mut damaged) = rows(&store)?;
     if let Some(name) = &args.name {
         rows.retain(|row| row.is_named(name));
     }
@@ -85,7 +86,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Ok(report::passed_over(&damaged));
     }
     let now = Timestamp::now();
-    let table = rows.iter().map(|row| row.fields(&store, args, now)).collect::<Result<Vec<_>>>()?;
+    let mut sizes = Sizes::new(&store);
+    let table: Vec<_> =
+        rows.iter().filter_map(|row| Some(row.fields(sizes.of(&row.image.id)?, args, now))).collect();
+    damaged.extend(sizes.damaged);
     let columns = if args.digests { COLUMNS_WITH_DIGESTS } else { COLUMNS };
     output::list(&table, columns, HEADERS, args.format.as_deref())?;
     Ok(report::passed_over(&damaged))
@@ -108,7 +112,7 @@ struct Row {
 }
 
 /// All lines, and what is wrong with the records that give none.
-fn rows(store: &Store) -> Result<(Vec<Row>, Vec<StoreError>)> {
+fn rows(store: &Store) -> Result<(Vec<Row>, Vec<String>)> {
     let mut tags = names::tags(store)?;
     let (images, damaged) = store.images()?;
     tags.damaged.extend(damaged);
@@ -129,7 +133,7 @@ fn rows(store: &Store) -> Result<(Vec<Row>, Vec<StoreError>)> {
             Row { image: image.clone(), tag: Some(name), digest }
         }));
     }
-    Ok((rows, tags.damaged))
+    Ok((rows, tags.damaged.iter().map(ToString::to_string).collect()))
 }
 
 impl Row {
@@ -146,7 +150,7 @@ impl Row {
         filter::glob(wanted, &familiar) || filter::glob(wanted, &repository)
     }
 
-    fn fields(&self, store: &Store, args: &Args, now: Timestamp) -> Result<Map<String, Value>> {
+    fn fields(&self, size_bytes: u64, args: &Args, now: Timestamp) -> Map<String, Value> {
         let created = Timestamp::from_second(self.image.created).unwrap_or(Timestamp::UNIX_EPOCH);
         let repository = match (&self.tag, self.image.names.first()) {
             (Some(tag), _) => tag.repository().familiar(),
@@ -154,7 +158,6 @@ impl Row {
             (None, None) => "<none>".to_owned(),
         };
         let tag = self.tag.as_ref().and_then(Reference::tag).map_or("<none>".to_owned(), ToString::to_string);
-        let size = record::size_bytes(store, &names::config(store, &self.image.id)?)?;
         let row = json!({
             "Containers": "N/A",
             "CreatedAt": output::timestamp(created),
@@ -163,12 +166,40 @@ impl Row {
             "ID": id_text(&self.image.id, args.no_trunc),
             "Repository": repository,
             "SharedSize": "N/A",
-            "Size": output::size(size),
+            "Size": output::size(size_bytes),
             "Tag": tag,
             "UniqueSize": "N/A",
-            "VirtualSize": output::size(size),
+            "VirtualSize": output::size(size_bytes),
         });
-        Ok(row.as_object().cloned().unwrap_or_default())
+        row.as_object().cloned().unwrap_or_default()
+    }
+}
+
+/// What images hold, each looked up once however many names it has.
+struct Sizes<'s> {
+    store: &'s Store,
+    known: BTreeMap<Digest, Option<u64>>,
+    /// Images whose config or tables are missing or damaged, and what is wrong.
+    damaged: Vec<String>,
+}
+
+impl<'s> Sizes<'s> {
+    fn new(store: &'s Store) -> Self {
+        Sizes { store, known: BTreeMap::new(), damaged: Vec::new() }
+    }
+
+    /// In bytes; `None` when the image is damaged.
+    fn of(&mut self, id: &Digest) -> Option<u64> {
+        if let Some(known) = self.known.get(id) {
+            return *known;
+        }
+        let size_bytes = names::config(self.store, id)
+            .map_err(anyhow::Error::from)
+            .and_then(|config| Ok(record::size_bytes(self.store, &config)?))
+            .inspect_err(|error| self.damaged.push(format!("image {}: {error:#}", id.short())))
+            .ok();
+        self.known.insert(id.clone(), size_bytes);
+        size_bytes
     }
 }
 
