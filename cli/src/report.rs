@@ -167,6 +167,9 @@ fn hint_of_ours(error: &anyhow::Error) -> Option<String> {
     if of_archive.is_some() {
         return of_archive.map(str::to_owned);
     }
+    if is_disk_full(error) {
+        return Some("the disk is full; free some space and try again, the store is sound".to_owned());
+    }
     match error.chain().find_map(of_store)? {
         StoreError::Damaged { .. } => Some(OF_A_DAMAGED_RECORD.to_owned()),
         StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
@@ -174,6 +177,12 @@ fn hint_of_ours(error: &anyhow::Error) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    let is_full =
+        |io: &std::io::Error| matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    error.chain().find_map(|cause| cause.downcast_ref()).is_some_and(is_full)
 }
 
 /// The failure of the store in one link of a chain; a transparent wrapper shows it as its own.
@@ -189,15 +198,10 @@ fn of_store<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e Stor
 
 /// About errors whose text is docker's.
 fn hint_besides_dockers_text(error: &anyhow::Error) -> Option<String> {
-    let of_registry = error.chain().find_map(|cause| {
+    error.chain().find_map(|cause| {
         let pull = cause.downcast_ref::<PullError>().map(PullError::hint);
         let push = || cause.downcast_ref::<PushError>().map(PushError::hint);
         let client = || cause.downcast_ref::<ClientError>().map(ClientError::hint);
         pull.or_else(push).or_else(client).flatten()
-    });
-    of_registry.or_else(|| {
-        let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).next()?;
-        matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-            .then(|| "the disk is full; free some space and try again, the store is sound".to_owned())
     })
 }

@@ -71,6 +71,11 @@ fn a_full_disk_is_said_and_the_store_stays_sound_and_usable() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("  hint: the disk is full"), "{stderr}");
     assert_eq!(stderr.matches("  cause: ").count(), 1, "{stderr}");
+    let packed = Command::new("tar").args(["-cf", "big.tar", "context"]).current_dir(world.path()).status();
+    assert!(packed.is_ok_and(|status| status.success()));
+    let (code, stderr) = run(&["import", "big.tar"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("  hint: the disk is full"), "{stderr}");
     let (code, stderr) = run(&["check"]);
     assert_eq!(code, Some(0), "{stderr}");
     // There is room again: the same store goes on.
