@@ -24,8 +24,8 @@ pub fn run_client(world: &World, program: &str, args: &[&str]) -> Outcome {
     finish(&mut command, None)
 }
 
-/// A dockerd of our own, with its data and socket in the test's folder, and in a network namespace of its own: the host's
-/// bridges and firewall stay as they are. A registry that it shall reach is started by [`crate::Server::start_beside`].
+/// A dockerd of our own, with its data and socket in the test's folder, and in network and mount namespaces of its own: the host's
+/// bridges, firewall and mounts stay as they are. A registry that it shall reach is started by [`crate::Server::start_beside`].
 #[derive(Debug)]
 pub struct Dockerd {
     child: Child,
@@ -41,7 +41,7 @@ impl Dockerd {
         let socket = at.join("docker.sock");
         let log = std::fs::File::create(at.join("log")).expect("a file");
         let child = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+            .args(["--net", "--mount", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
             .arg(program)
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--group", "root"])
             .arg("--data-root")

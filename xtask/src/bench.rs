@@ -275,7 +275,8 @@ impl Drop for Background {
     }
 }
 
-/// A dockerd of our own, in a network namespace of its own, so that the host's firewall and bridges stay as they are.
+/// A dockerd of our own, in network and mount namespaces of its own, so that the host's firewall, bridges and mounts stay as
+/// they are.
 struct Dockerd {
     _daemon: Background,
     host: String,
@@ -289,7 +290,7 @@ impl Dockerd {
         fs::create_dir_all(&at)?;
         let host = format!("unix://{}", at.join("docker.sock").display());
         let mut command = Command::new("unshare");
-        command.arg("--net").arg(program).args([
+        command.args(["--net", "--mount"]).arg(program).args([
             "--bridge=none",
             "--iptables=false",
             "--group",
