@@ -24,8 +24,9 @@ pub fn run_client(world: &World, program: &str, args: &[&str]) -> Outcome {
     finish(&mut command, None)
 }
 
-/// A dockerd of our own, with its data and socket in the test's folder, and in network and mount namespaces of its own: the host's
-/// bridges, firewall and mounts stay as they are. A registry that it shall reach is started by [`crate::Server::start_beside`].
+/// A dockerd of our own, with its data and socket in the test's folder, and in network and mount namespaces of its own:
+/// the host's bridges, firewall and mounts stay as they are. A registry that it shall reach is started by
+/// [`crate::Server::start_beside`].
 #[derive(Debug)]
 pub struct Dockerd {
     child: Child,
