@@ -177,8 +177,10 @@ pub(crate) fn parse() -> Result<Cli, Usage> {
 }
 
 fn parse_from(args: Vec<OsString>) -> Result<Cli, Usage> {
-    let command = flags::as_docker_reads_them(Cli::command());
-    let matches = command.try_get_matches_from(words::with_operands_marked(Cli::command(), &args));
+    let mut command = flags::as_docker_reads_them(Cli::command());
+    command.build();
+    let words = words::with_operands_marked(&command, &args);
+    let matches = command.try_get_matches_from(words);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::usage(&error, &args))
 }
 

@@ -248,19 +248,19 @@ fn expected_arguments(command: &Command) -> String {
 /// The command that a command line is for: `gantry image ls`, as far as its words name one.
 fn addressed(args: &[OsString]) -> Command {
     let words: Vec<OsString> = args.iter().filter(|word| *word != "help").cloned().collect();
-    walk(&words).command
+    words::walk(&built(), &words).command.clone()
 }
 
 /// Whether a flag stands in front of the verb, where those of the program itself are.
 fn is_in_front(flag: &str, args: &[OsString]) -> bool {
     let place = args.iter().position(|word| word.to_string_lossy().starts_with(flag));
-    walk(args).verb.is_none_or(|verb| place.is_some_and(|place| place < verb))
+    words::walk(&built(), args).verb.is_none_or(|verb| place.is_some_and(|place| place < verb))
 }
 
-fn walk(args: &[OsString]) -> words::Walk {
+fn built() -> Command {
     let mut command = Cli::command();
     command.build();
-    words::walk(command, args)
+    command
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, ArgAction, Command};
 
 /// How far the words of a command line lead.
-pub(super) struct Walk {
+pub(super) struct Walk<'c> {
     /// The verb that they name.
-    pub(super) command: Command,
+    pub(super) command: &'c Command,
     /// Where the first word of it stands.
     pub(super) verb: Option<usize>,
     /// Where its first word stands that is neither a flag nor a flag's value.
@@ -18,16 +18,16 @@ pub(super) struct Walk {
 }
 
 /// Follows `args` from the program's name to the first operand of the verb; `command` is built.
-pub(super) fn walk(mut command: Command, args: &[OsString]) -> Walk {
+pub(super) fn walk<'c>(mut command: &'c Command, args: &[OsString]) -> Walk<'c> {
     let (mut place, mut first) = (1, None);
     while let Some(word) = args.get(place) {
         let text = word.to_str().unwrap_or_default();
         if word == "--" {
             break;
         } else if text.len() > 1 && text.starts_with('-') {
-            place += usize::from(takes_the_next_word(&command, text));
+            place += usize::from(takes_the_next_word(command, text));
         } else if let Some(verb) = command.find_subcommand(word) {
-            command = verb.clone();
+            command = verb;
             first = first.or(Some(place));
         } else {
             return Walk { command, verb: first, operand: Some(place) };
@@ -37,9 +37,8 @@ pub(super) fn walk(mut command: Command, args: &[OsString]) -> Walk {
     Walk { command, verb: first, operand: None }
 }
 
-/// The command line with `--` before the image of `run`.
-pub(super) fn with_operands_marked(mut command: Command, args: &[OsString]) -> Vec<OsString> {
-    command.build();
+/// The command line with `--` before the image of `run`; `command` is built.
+pub(super) fn with_operands_marked(command: &Command, args: &[OsString]) -> Vec<OsString> {
     let walk = walk(command, args);
     let mut args = args.to_vec();
     if let Some(operand) = walk.operand
@@ -66,7 +65,7 @@ fn takes_the_next_word(command: &Command, word: &str) -> bool {
 }
 
 fn takes_a_value(argument: &Arg) -> bool {
-    matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
+    matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) && !argument.is_require_equals_set()
 }
 
 fn is_called(argument: &Arg, long: &str) -> bool {
