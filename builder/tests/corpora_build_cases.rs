@@ -24,22 +24,8 @@ use common::reference::{Reference, Tag};
 use common::store::{ImageRecord, Store, TaggedImage};
 use serde_json::Value;
 
-/// The folder of test data from outside: `$GANTRY_CORPORA`, else beside the workspace. Where there is none the test says that
-/// it is skipped, and `None` comes back; a variable that leads nowhere is a failure.
-fn corpora() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member lies in the workspace");
-    let wanted = std::env::var_os("GANTRY_CORPORA");
-    let folder = root.join(wanted.as_deref().unwrap_or("../shared/corpora".as_ref()));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(wanted.is_none(), "GANTRY_CORPORA is {}, which is no folder", folder.display());
-    eprintln!(
-        "skipped: THE CORPORA ARE MISSING: they are not at {}; GANTRY_CORPORA says where",
-        folder.display()
-    );
-    None
-}
+#[path = "../src/corpora.rs"]
+mod corpora;
 
 /// Takes note that a RUN was asked for, and does not run it.
 #[derive(Default)]
@@ -54,7 +40,7 @@ impl StepRunner for NoRun {
 
 #[test]
 fn cases_of_the_corpora_without_run_are_built_as_by_buildkit() {
-    let Some(corpora) = corpora() else { return };
+    let Some(corpora) = corpora::folder() else { return };
     let Some(busybox) =
         ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists())
     else {

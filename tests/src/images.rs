@@ -47,6 +47,13 @@ fn make_busybox_root() -> Option<PathBuf> {
     Some(tar)
 }
 
+/// A world with busybox, or the reason why there is none.
+#[track_caller]
+pub fn busybox_world() -> Result<World, &'static str> {
+    let world = World::new();
+    if import_busybox(&world) { Ok(world) } else { Err("busybox is not installed") }
+}
+
 /// Imports the busybox root as `busybox`; `false` without busybox.
 #[track_caller]
 pub fn import_busybox(world: &World) -> bool {

@@ -13,7 +13,7 @@ mod server;
 mod stalling;
 
 pub use clients::{Dockerd, has, run_client};
-pub use images::{busybox_root, import_busybox, import_debian, static_program};
+pub use images::{busybox_root, busybox_world, import_busybox, import_debian, static_program};
 pub use program::{Outcome, World, corpora, gantry_binary, is_root, wait_for};
 pub use server::{Server, htpasswd};
 pub use stalling::{Answer, StallingRegistry};
@@ -25,4 +25,15 @@ macro_rules! skip {
         eprintln!("skipped: {}", format_args!($($reason)*));
         return;
     }};
+}
+
+/// The world that an expression gives; the test is skipped with the reason when it gives none.
+#[macro_export]
+macro_rules! world_or_skip {
+    ($world:expr) => {
+        match $world {
+            Ok(world) => world,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
 }

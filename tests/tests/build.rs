@@ -5,23 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::{
-    Dockerd, Server, World, gantry_binary, has, import_busybox, import_debian, is_root, run_client, skip,
+    Dockerd, Server, World, busybox_world, gantry_binary, has, import_busybox, import_debian, is_root,
+    run_client, skip,
 };
-
-fn world() -> Result<World, &'static str> {
-    let world = World::new();
-    if !import_busybox(&world) {
-        return Err("busybox is not installed");
-    }
-    Ok(world)
-}
 
 macro_rules! world {
     () => {
-        match world() {
-            Ok(world) => world,
-            Err(reason) => skip!("{reason}"),
-        }
+        tests::world_or_skip!(busybox_world())
     };
 }
 

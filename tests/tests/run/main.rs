@@ -4,26 +4,19 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{World, import_busybox, import_debian, is_root, skip, static_program, wait_for};
+use tests::{World, busybox_world, import_debian, is_root, skip, static_program, wait_for};
 
 /// A world with busybox, or the reason why there is none.
 fn world() -> Result<World, &'static str> {
     if !is_root() {
         return Err("running containers needs root so far");
     }
-    let world = World::new();
-    if !import_busybox(&world) {
-        return Err("busybox is not installed");
-    }
-    Ok(world)
+    busybox_world()
 }
 
 macro_rules! world {
     () => {
-        match world() {
-            Ok(world) => world,
-            Err(reason) => skip!("{reason}"),
-        }
+        tests::world_or_skip!(world())
     };
 }
 

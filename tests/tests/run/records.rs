@@ -3,8 +3,6 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use tests::skip;
-
 use super::world;
 
 #[test]

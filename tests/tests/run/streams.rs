@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use tests::{gantry_binary, skip};
+use tests::gantry_binary;
 
 use super::world;
 
