@@ -146,12 +146,13 @@ fn wrong_labels_networks_and_filters_are_refused_in_dockers_words() {
 fn ctrl_c_reaches_a_command_that_has_a_terminal_and_no_input() {
     let world = world!();
     let run = format!(
-        "timeout --foreground -s KILL 60 {} --root {} run --rm -t --network none busybox sh -c \
+        "exec timeout --foreground -s KILL 60 {} --root {} run --rm -t --network none busybox sh -c \
          'trap \"echo got; exit 5\" INT; echo up; while :; do sleep 0.1; done'",
         gantry_binary().display(),
         world.store().display()
     );
-    // Gives the program a terminal, whose keys are its own input.
+    // Gives the program a terminal, whose keys are its own input. `exec`, since a shell that stayed would get the key too
+    // and end with its own code.
     let child = Command::new("script")
         .args(["-qec", &run, "/dev/null"])
         .stdin(Stdio::piped())
