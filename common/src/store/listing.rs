@@ -58,7 +58,11 @@ impl Listing {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(StoreError::errno("list", folder))?;
+            let entry = match entry {
+                // The folder was removed after it was opened.
+                Err(rustix::io::Errno::NOENT) => return Ok(Listing::default()),
+                entry => entry.map_err(StoreError::errno("list", folder))?,
+            };
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
                 let start = listing.bytes.len() as u32;
@@ -191,6 +195,17 @@ mod tests {
         settle(folder.path());
         assert_eq!(all().len(), 1000);
         assert_eq!(listings.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_removed_meanwhile_has_no_names() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let opened = open(&folder).unwrap().unwrap();
+        fs::remove_dir(&folder).unwrap();
+        assert!(Listing::read(&folder, &opened).unwrap().names.is_empty());
+        assert!(names(&folder, None, None).unwrap().is_empty());
     }
 
     #[test]
