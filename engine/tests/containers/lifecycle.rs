@@ -239,8 +239,15 @@ fn kills_at_any_moment_leave_nothing(world: &World) {
         victim.wait().unwrap();
     }
     check_released(world);
-    // Whoever makes the next group removes those of the dead.
-    check(&world.spec("next", &["true"]), "");
-    let left = (0..60).filter(|moment| groups(&world.spec(&format!("v{moment}"), &[]).id) > 0).count();
-    assert_eq!(left, 0);
+    // Whoever makes the next group removes those of the dead. A process is in its group a little longer than in its
+    // namespaces, and a group that another run just looks at is passed over: it takes the one after that.
+    let left = || (0..60).filter(|moment| groups(&world.spec(&format!("v{moment}"), &[]).id) > 0).count();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        check(&world.spec("next", &["true"]), "");
+        if left() == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} groups are left", left());
+    }
 }
