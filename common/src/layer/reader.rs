@@ -582,8 +582,9 @@ fn check_xattrs(header: &Header) -> Result<(), TarError> {
     for (name, value) in header.xattrs.iter().filter(|(name, _)| !is_overlay_xattr(name)) {
         let fault = match check_xattr_size(name, value) {
             Err(fault) => fault,
-            Ok(()) if name == CAPABILITY && !may_be_capability(value) => {
-                "its file capabilities are malformed"
+            // None at all is not worth a refusal.
+            Ok(()) if name == CAPABILITY && !value.is_empty() && !is_capability(value) => {
+                "its file capabilities are malformed, or of version 1, which Linux does not set any more"
             }
             Ok(()) => continue,
         };
@@ -591,11 +592,6 @@ fn check_xattrs(header: &Header) -> Result<(), TarError> {
         return Err(TarError::Xattr { path: shown(&header.path), name, fault });
     }
     Ok(())
-}
-
-/// What others may have written for file capabilities: ours, none, or version 1 of old.
-fn may_be_capability(value: &[u8]) -> bool {
-    is_capability(value) || value.is_empty() || matches!((value, value.len()), ([0 | 1, 0, 0, 1, ..], 12))
 }
 
 pub(super) fn path_refused(path: &[u8], fault: &'static str) -> TarError {
