@@ -328,9 +328,9 @@ impl Containers {
     fn sweep(&self) -> Result<(), ContainerError> {
         let leaving = self.leaving();
         for entry in fs::read_dir(&leaving).map_err(io_error("list", &leaving))? {
-            let Ok(id) = entry.map_err(io_error("list", &leaving))?.file_name().into_string() else {
-                continue;
-            };
+            let name = entry.map_err(io_error("list", &leaving))?.file_name().into_string();
+            // What else is there, somebody else has put there.
+            let Some(id) = name.ok().filter(|name| is_id(name)) else { continue };
             let folder = self.folder.join(&id);
             let is_held = match lock_exclusive(&folder) {
                 Ok(lock) => lock.is_none(),

@@ -105,11 +105,15 @@ fn what_the_dead_left_is_swept_and_what_is_held_is_not() {
         let half = "0".repeat(64);
         fs::write(path.join("leaving").join(&half), "").unwrap();
         fs::create_dir(path.join(&half)).unwrap();
+        // Somebody else's, and in nobody's way.
+        let stray = path.join("leaving/stray");
+        fs::create_dir(&stray).unwrap();
         eventually(|| ids(containers) == [running.id()]);
         assert!(!path.join(dead).exists() && !path.join(half).exists());
         assert!(containers.create(config(), "dead").is_ok());
         drop(running);
         eventually(|| containers.list().unwrap().len() == 1);
+        fs::remove_dir(stray).unwrap();
         assert_eq!(fs::read_dir(path.join("leaving")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(path.join("names")).unwrap().count(), 1);
     });
