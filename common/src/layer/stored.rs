@@ -30,7 +30,7 @@ use super::reader::TarError;
 use super::writer::{LayerWriter, WriteError, WriterOptions};
 use crate::decompress::BombError;
 use crate::digest::{Algorithm, Digest, Hasher, Hashing};
-use crate::store::{CommitError, Scratch, Store, StoreError};
+use crate::store::{CommitError, Scratch, Store, StoreError, is_form_name};
 
 /// Why a layer cannot be made, read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -387,8 +387,14 @@ pub(super) fn form(store: &Store, diff_id: &Digest, name: &str) -> Result<Option
 fn form_names(store: &Store, diff_id: &Digest) -> Result<Vec<String>, LayerError> {
     let folder = store.paths().layer_forms(diff_id);
     let list = || -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        names.filter_map(Result::transpose).collect()
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // What else is there, somebody else has put there.
+            let own = entry.file_name().into_string().ok().filter(|name| is_form_name(name));
+            names.extend(own.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())));
+        }
+        Ok(names)
     };
     let mut names = absent_is_none(list()).map_err(StoreError::io("list", &folder))?.unwrap_or_default();
     names.sort_by_key(|name| (name.starts_with(FOREIGN), name.clone()));

@@ -306,15 +306,24 @@ fn digests(folder: &Path) -> Result<Vec<Digest>, StoreError> {
     Ok(digests)
 }
 
-/// What is in a folder; nothing where there is none.
+/// The folders in a folder; none where there is none.
 fn listed(folder: &Path) -> Result<Vec<String>, StoreError> {
     let failed = StoreError::io("list", folder);
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         entries => entries,
     };
     let names = entries.and_then(|entries| {
-        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
     });
     names.map_err(failed)
 }

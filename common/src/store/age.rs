@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::disk;
 use super::error::StoreError;
-use super::listing;
+use super::listing::{self, Sort};
 use super::paths::{Paths, flat};
 use crate::digest::Digest;
 
@@ -51,7 +51,7 @@ impl Age<'_> {
     /// Brings the blob back from the trash, as new. Whether it was there.
     pub(super) fn restore(self, digest: &Digest) -> Result<bool, StoreError> {
         let name = flat(digest);
-        for day in listing::names(&self.0.trash(), None, None)? {
+        for day in listing::names(&self.0.trash(), Sort::Folder)? {
             let discarded = self.0.trash().join(day).join(&name);
             // Renewed first, so that it does not come back old.
             let Some(file) =

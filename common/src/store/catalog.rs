@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::Store;
 use super::error::StoreError;
+use super::listing::Sort;
 use super::paths::{MANIFESTS, TAGS};
 use crate::reference::{Repository, RepositoryPath};
 
@@ -15,8 +16,8 @@ impl Store {
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<Vec<RepositoryPath>, StoreError> {
-        let names = repositories(self, &self.paths().served_repositories(), after, limit)?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let parse = |name: &str| name.parse().ok();
+        repositories(self, &self.paths().served_repositories(), after, limit, parse)
     }
 
     /// The repositories of names on this machine, sorted by bytes of `host/path`. Some may have no tags any more.
@@ -24,26 +25,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when a folder cannot be read.
     pub fn local_repositories(&self) -> Result<Vec<Repository>, StoreError> {
-        let names = repositories(self, &self.paths().local_repositories(), None, None)?;
-        let parse = |name: &String| {
-            let (host, path) = name.split_once('/')?;
-            Repository::new(host, path.parse().ok()?).ok()
-        };
-        Ok(names.iter().filter_map(parse).collect())
+        repositories(self, &self.paths().local_repositories(), None, None, local_name)
     }
 }
 
-/// Names of the repositories below `root`, in the order of their bytes.
-fn repositories(
+/// Reads `<host>/<path>`.
+pub(super) fn local_name(name: &str) -> Option<Repository> {
+    let (host, path) = name.split_once('/')?;
+    Repository::new(host, path.parse().ok()?).ok()
+}
+
+/// The repositories below `root` whose names `parse` knows, in the order of their bytes.
+fn repositories<T>(
     store: &Store,
     root: &Path,
     after: Option<&str>,
     limit: Option<usize>,
-) -> Result<Vec<String>, StoreError> {
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
     let mut catalog = Catalog {
         store,
         after: after.unwrap_or_default(),
         limit: limit.unwrap_or(usize::MAX),
+        parse,
         found: Vec::new(),
     };
     let folder = catalog.read(root)?;
@@ -51,11 +55,12 @@ fn repositories(
     Ok(catalog.found)
 }
 
-struct Catalog<'a> {
+struct Catalog<'a, T, P> {
     store: &'a Store,
     after: &'a str,
     limit: usize,
-    found: Vec<String>,
+    parse: P,
+    found: Vec<T>,
 }
 
 /// What matters of one folder below `repos/`.
@@ -72,9 +77,10 @@ struct Step {
     child: usize,
 }
 
-impl Catalog<'_> {
+impl<T, P: Fn(&str) -> Option<T>> Catalog<'_, T, P> {
     fn read(&self, folder: &Path) -> Result<Folder, StoreError> {
-        let names = self.store.listings().names(folder, None, None)?;
+        let own = |name: &str| Some(name.to_owned());
+        let names = self.store.listings().known(folder, Sort::Folder, None, None, own)?;
         let is_repository = names.iter().any(|name| name == TAGS || name == MANIFESTS);
         let children = names.into_iter().filter(|name| !name.starts_with('_')).collect();
         Ok(Folder { is_repository, children })
@@ -108,7 +114,7 @@ impl Catalog<'_> {
                 let Folder { is_repository, children } = self.read(&folder)?;
                 seen[child] = Some(children);
                 if is_repository {
-                    self.found.push(key);
+                    self.found.extend((self.parse)(&key));
                 }
             }
         }

@@ -19,6 +19,12 @@ pub(super) fn random_id() -> Result<String, StoreError> {
     Ok(crate::digest::hex(&bytes))
 }
 
+/// A name that [`random_id`] can have made.
+pub(super) fn as_random_id(name: &str) -> Option<String> {
+    let well_formed = name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    well_formed.then(|| name.to_owned())
+}
+
 /// Random bytes from the kernel.
 pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
     getrandom::fill(bytes).map_err(|e| StoreError::io("read", Path::new("/dev/urandom"))(io::Error::other(e)))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk;
 use super::error::StoreError;
-use super::listing;
+use super::listing::{self, Sort};
 use crate::digest::Digest;
 
 /// Digests that a build, pull or container is about to reference: the collector leaves them alone until the lease is
@@ -59,7 +59,7 @@ impl Store {
     pub fn leased(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let now = disk::unix_seconds(SystemTime::now());
         let mut leased = BTreeSet::new();
-        for id in listing::names(&self.paths().leases(), None, None)? {
+        for id in listing::known(&self.paths().leases(), Sort::File, disk::as_random_id)? {
             let path = self.paths().leases().join(id);
             let Some(bytes) = disk::read(&path)? else { continue };
             let mut lines = bytes.split(|b| *b == b'\n');
@@ -77,7 +77,7 @@ impl Store {
     pub(super) fn sweep_leases(&self) -> Result<usize, StoreError> {
         let now = disk::unix_seconds(SystemTime::now());
         let mut swept = 0;
-        for id in listing::names(&self.paths().leases(), None, None)? {
+        for id in listing::known(&self.paths().leases(), Sort::File, disk::as_random_id)? {
             let path = self.paths().leases().join(id);
             let Some(bytes) = disk::read(&path)? else { continue };
             let header = bytes.split(|b| *b == b'\n').next().unwrap_or_default();

@@ -4,6 +4,9 @@
 //! the kernel takes milliseconds for that, so large listings are kept, and used again while the folder's times say that
 //! it is unchanged. A change within the resolution of these times would go unseen; a folder that has just been changed
 //! is therefore not kept.
+//!
+//! Only what can be the store's own is listed: of the sort and with a name that the caller expects. What somebody else has
+//! put there is passed over, symlinks too; the check names it.
 
 use std::fs::File;
 use std::ops::Range;
@@ -12,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
 use super::error::StoreError;
 
@@ -27,20 +30,44 @@ const KEEP_UP_TO_BYTES: usize = 8 * 1024 * 1024;
 /// Times of files are at least as fine as this.
 const RESOLUTION: Duration = Duration::from_millis(50);
 
-/// The names in `folder` after `after`, sorted by bytes, at most `limit`; none when there is no folder.
-pub(super) fn names(
+/// What a name is to stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    File,
+    Folder,
+}
+
+impl Sort {
+    /// Whether this is of that sort, or of none that the file system tells.
+    pub(super) fn is(self, kind: FileType) -> bool {
+        let own = match self {
+            Sort::File => FileType::RegularFile,
+            Sort::Folder => FileType::Directory,
+        };
+        kind == own || kind == FileType::Unknown
+    }
+}
+
+/// What `parse` knows of the names in `folder`, sorted by their bytes; nothing when there is no folder.
+pub(super) fn known<T>(
     folder: &Path,
-    after: Option<&str>,
-    limit: Option<usize>,
-) -> Result<Vec<String>, StoreError> {
-    Ok(open(folder)?.map(|fd| Listing::read(folder, &fd)).transpose()?.unwrap_or_default().page(after, limit))
+    sort: Sort,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
+    let listing = open(folder)?.map(|fd| Listing::read(folder, &fd)).transpose()?;
+    Ok(listing.unwrap_or_default().page(sort, None, None, parse))
+}
+
+/// All names in `folder`, sorted by bytes.
+pub(super) fn names(folder: &Path, sort: Sort) -> Result<Vec<String>, StoreError> {
+    known(folder, sort, |name| Some(name.to_owned()))
 }
 
 fn open(folder: &Path) -> Result<Option<File>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::empty()) {
         Ok(fd) => Ok(Some(fd.into())),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(StoreError::errno("list", folder)(errno)),
     }
 }
@@ -49,7 +76,7 @@ fn open(folder: &Path) -> Result<Option<File>, StoreError> {
 #[derive(Debug, Default)]
 struct Listing {
     bytes: Vec<u8>,
-    names: Vec<Range<u32>>,
+    names: Vec<(Range<u32>, FileType)>,
 }
 
 impl Listing {
@@ -67,7 +94,7 @@ impl Listing {
             if name != b"." && name != b".." {
                 let start = listing.bytes.len() as u32;
                 listing.bytes.extend_from_slice(name);
-                listing.names.push(start..listing.bytes.len() as u32);
+                listing.names.push((start..listing.bytes.len() as u32, entry.file_type()));
             }
         }
         Ok(listing)
@@ -77,18 +104,30 @@ impl Listing {
         &self.bytes[range.start as usize..range.end as usize]
     }
 
-    /// Sorts and copies only what is asked for. Names that are not UTF-8 come with replacement characters: nothing in
-    /// the store has such a name.
-    fn page(&self, after: Option<&str>, limit: Option<usize>) -> Vec<String> {
+    /// What `parse` knows of the names after `after`, at most `limit`. Sorts and parses only what is asked for.
+    fn page<T>(
+        &self,
+        sort: Sort,
+        after: Option<&str>,
+        limit: Option<usize>,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
         let after = after.unwrap_or_default().as_bytes();
-        let mut page: Vec<&[u8]> =
-            self.names.iter().map(|name| self.name(name)).filter(|n| *n > after).collect();
-        if let Some(limit) = limit.filter(|limit| *limit < page.len()) {
-            page.select_nth_unstable(limit);
-            page.truncate(limit);
+        let of_sort = self.names.iter().filter(|(_, kind)| sort.is(*kind));
+        let mut left: Vec<&[u8]> = of_sort.map(|(name, _)| self.name(name)).filter(|n| *n > after).collect();
+        let limit = limit.unwrap_or(left.len());
+        let mut page = Vec::new();
+        while page.len() < limit && !left.is_empty() {
+            let wanted = left.len().min(limit - page.len());
+            if wanted < left.len() {
+                left.select_nth_unstable(wanted);
+            }
+            let rest = left.split_off(wanted);
+            left.sort_unstable();
+            page.extend(left.iter().filter_map(|name| parse(str::from_utf8(name).ok()?)));
+            left = rest;
         }
-        page.sort_unstable();
-        page.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        page
     }
 }
 
@@ -113,13 +152,15 @@ struct State {
 }
 
 impl Listings {
-    /// Like [`names`], of a folder that may be large.
-    pub(super) fn names(
+    /// What `parse` knows of the names in a folder that may be large: those after `after`, sorted by bytes, at most `limit`.
+    pub(super) fn known<T>(
         &self,
         folder: &Path,
+        sort: Sort,
         after: Option<&str>,
         limit: Option<usize>,
-    ) -> Result<Vec<String>, StoreError> {
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
         let Some(fd) = open(folder)? else { return Ok(Vec::new()) };
         let metadata = fd.metadata().map_err(StoreError::io("list", folder))?;
         let state = State {
@@ -129,7 +170,7 @@ impl Listings {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
         if let Some(listing) = self.kept(folder, &state) {
-            return Ok(listing.page(after, limit));
+            return Ok(listing.page(sort, after, limit, parse));
         }
         let settled = metadata.modified().is_ok_and(|modified| {
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > RESOLUTION)
@@ -138,7 +179,7 @@ impl Listings {
         if settled && (KEEP_FROM_BYTES..KEEP_UP_TO_BYTES).contains(&listing.bytes.len()) {
             self.keep(Kept { folder: folder.to_owned(), state, listing: Arc::clone(&listing) });
         }
-        Ok(listing.page(after, limit))
+        Ok(listing.page(sort, after, limit, parse))
     }
 
     fn kept(&self, folder: &Path, state: &State) -> Option<Arc<Listing>> {
@@ -163,9 +204,15 @@ impl Listings {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    fn own(name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
 
     fn make(folder: &Path, names: Range<usize>) {
         for n in names {
@@ -182,12 +229,12 @@ mod tests {
     fn a_kept_listing_is_used_until_the_folder_changes() {
         let folder = tempfile::tempdir().unwrap();
         let listings = Listings::default();
-        let all = || listings.names(folder.path(), None, None).unwrap();
+        let all = || listings.known(folder.path(), Sort::File, None, None, own).unwrap();
         make(folder.path(), 0..1000);
         settle(folder.path());
         assert_eq!(all().len(), 1000);
         assert_eq!(listings.0.lock().unwrap().len(), 1);
-        assert_eq!(all(), names(folder.path(), None, None).unwrap());
+        assert_eq!(all(), names(folder.path(), Sort::File).unwrap());
         make(folder.path(), 1000..1001);
         assert_eq!(all().len(), 1001);
         assert!(listings.0.lock().unwrap().is_empty(), "changed just now");
@@ -205,7 +252,7 @@ mod tests {
         let opened = open(&folder).unwrap().unwrap();
         fs::remove_dir(&folder).unwrap();
         assert!(Listing::read(&folder, &opened).unwrap().names.is_empty());
-        assert!(names(&folder, None, None).unwrap().is_empty());
+        assert!(names(&folder, Sort::File).unwrap().is_empty());
     }
 
     #[test]
@@ -217,9 +264,35 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             make(&folder, 0..if n == 0 { 10 } else { 700 });
             settle(&folder);
-            listings.names(&folder, None, Some(1)).unwrap();
+            listings.known(&folder, Sort::File, None, Some(1), own).unwrap();
         }
         assert_eq!(listings.0.lock().unwrap().len(), KEPT);
-        assert!(listings.names(&folder.path().join("none"), None, None).unwrap().is_empty());
+        let none = folder.path().join("none");
+        assert!(listings.known(&none, Sort::File, None, None, own).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_page_is_full_whatever_else_is_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c", "d", "e", ".1", ".2", "a.", "c.", "c.."] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for name in ["aa", "ba"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("a", folder.path().join("bb")).unwrap();
+        fs::write(folder.path().join(OsStr::from_bytes(b"b\xff")), "").unwrap();
+        let listings = Listings::default();
+        let page = |sort, after, limit| {
+            let parse = |name: &str| (!name.contains('.')).then(|| name.to_owned());
+            listings.known(folder.path(), sort, after, limit, parse).unwrap().join(" ")
+        };
+        assert_eq!(page(Sort::File, None, None), "a b c d e");
+        assert_eq!(page(Sort::File, None, Some(3)), "a b c");
+        assert_eq!(page(Sort::File, Some("b"), Some(2)), "c d");
+        assert_eq!(page(Sort::File, Some("d"), Some(2)), "e");
+        assert_eq!(page(Sort::File, None, Some(0)), "");
+        assert_eq!(page(Sort::Folder, None, Some(5)), "aa ba");
+        assert_eq!(names(&folder.path().join("a"), Sort::File).unwrap(), [""; 0], "a file holds no names");
     }
 }

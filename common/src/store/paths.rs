@@ -252,6 +252,20 @@ pub(super) fn from_flat(name: &str) -> Option<Digest> {
     Digest::new(algorithm.parse().ok()?, hex).ok()
 }
 
+/// Reads the name of a repository in `refs/<alg>/<hh>/<hex>/`.
+pub(super) fn from_reference(name: &str) -> Option<RepositoryPath> {
+    name.replace(':', "/").parse().ok()
+}
+
+/// Whether a form of a layer can be called so: `foreign-<digest>`, or `<codec>-<version>`.
+pub(crate) fn is_form_name(name: &str) -> bool {
+    match name.split_once('-') {
+        Some(("foreign", blob)) => blob.parse::<Digest>().is_ok(),
+        Some(("plain" | "gzip" | "zstd", version)) => version.starts_with(|c: char| c.is_ascii_digit()),
+        _ => false,
+    }
+}
+
 /// `<alg>/<hh>/<hex>` below `folder`; `<hh>` keeps folders small.
 fn fanned_out(mut folder: PathBuf, digest: &Digest) -> PathBuf {
     folder.push(digest.algorithm().as_str());

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::{StoreError, if_sound};
-use super::listing;
-use super::paths::{RepositoryPaths, flat};
+use super::listing::{self, Sort};
+use super::paths::{RepositoryPaths, flat, from_flat, from_reference};
 use super::tag::{LocalTag, ServedTag, TagRecord};
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
@@ -69,8 +69,8 @@ impl<N, T: TagRecord> Repository<N, T> {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn tags(&self, after: Option<&str>, limit: Option<usize>) -> Result<Vec<Tag>, StoreError> {
-        let names = self.store.listings().names(&self.paths.tags(), after, limit)?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let parse = |name: &str| name.parse().ok();
+        self.store.listings().known(&self.paths.tags(), Sort::File, after, limit, parse)
     }
 
     /// What a tag names, `None` when it is not there.
@@ -271,9 +271,10 @@ impl ServedRepository {
         let folder = self.paths.referrers(subject);
         let after = after.map(flat);
         let mut referrers = Vec::new();
-        for name in self.store.listings().names(&folder, after.as_deref(), limit)? {
+        for digest in self.store.listings().known(&folder, Sort::File, after.as_deref(), limit, from_flat)? {
             // Gone since it was listed: no longer a referrer.
-            let file: Option<ReferrerFile> = disk::read_record(&folder.join(name), REFERRER_VERSION)?;
+            let path = self.paths.referrer(subject, &digest);
+            let file: Option<ReferrerFile> = disk::read_record(&path, REFERRER_VERSION)?;
             referrers.extend(file.map(|file| file.descriptor));
         }
         Ok(referrers)
@@ -327,8 +328,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the folder cannot be read.
     pub fn ref_holders(&self, digest: &Digest) -> Result<Vec<RepositoryPath>, StoreError> {
-        let names = listing::names(&self.paths().refs_of(digest), None, None)?;
-        Ok(names.iter().filter_map(|name| name.replace(':', "/").parse().ok()).collect())
+        listing::known(&self.paths().refs_of(digest), Sort::File, from_reference)
     }
 }
 
@@ -336,9 +336,8 @@ impl Store {
 pub(super) fn digests_in(folder: &Path) -> Result<Vec<Digest>, StoreError> {
     let mut digests = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        for name in listing::names(&folder.join(algorithm.as_str()), None, None)? {
-            digests.extend(Digest::new(algorithm, &name));
-        }
+        let parse = |name: &str| Digest::new(algorithm, name).ok();
+        digests.extend(listing::known(&folder.join(algorithm.as_str()), Sort::File, parse)?);
     }
     Ok(digests)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
-use super::listing;
+use super::listing::{self, Sort};
 
 /// A folder in `ingest/` for things that are made of several files and renamed into their place when they are
 /// complete. What is left in it is removed when it is dropped, or by the next process that opens the store.
@@ -33,7 +33,8 @@ impl Store {
 /// Removes what is in `folder` and whose owner is gone; how much.
 pub(super) fn sweep_folder(folder: &Path) -> Result<usize, StoreError> {
     let mut swept = 0;
-    for id in listing::names(folder, None, None)? {
+    let (files, folders) = (listing::names(folder, Sort::File)?, listing::names(folder, Sort::Folder)?);
+    for id in files.into_iter().chain(folders) {
         match sweep(&folder.join(id)) {
             Ok(removed) => swept += usize::from(removed),
             // Files of another user of a namespace, perhaps. They are in nobody's way.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::StoreError;
-use super::listing;
+use super::listing::{self, Sort};
 use super::scratch;
 
 /// Where a server of this store can be reached.
@@ -62,7 +62,7 @@ impl Store {
     /// [`StoreError`] when a record cannot be read.
     pub fn servers(&self) -> Result<Vec<Server>, StoreError> {
         let mut servers = Vec::new();
-        for id in listing::names(&self.paths().serving(), None, None)? {
+        for id in listing::known(&self.paths().serving(), Sort::File, disk::as_random_id)? {
             let path = self.paths().serving().join(id);
             let file = disk::absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?;
             let Some(file) = file else { continue };

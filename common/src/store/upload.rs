@@ -12,7 +12,7 @@ use super::disk::{self, Lock};
 use super::error::{CommitError, StoreError};
 use super::hashed_file::HashedFile;
 use super::ingest::BLOB_MODE;
-use super::listing;
+use super::listing::{self, Sort};
 use crate::digest::{Algorithm, Digest, Hasher, Hashing};
 use crate::reference::RepositoryPath;
 
@@ -43,8 +43,7 @@ impl FromStr for UploadId {
     type Err = UploadIdError;
 
     fn from_str(text: &str) -> Result<Self, UploadIdError> {
-        let well_formed = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed { Ok(UploadId(text.into())) } else { Err(UploadIdError) }
+        disk::as_random_id(text).map(|id| UploadId(id.into())).ok_or(UploadIdError)
     }
 }
 
@@ -186,8 +185,8 @@ impl Store {
     /// [`StoreError::Io`] when one cannot be removed.
     pub fn sweep_uploads(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
-        for id in listing::names(&self.paths().uploads(), None, None)? {
-            let Ok(id) = id.parse::<UploadId>() else { continue };
+        let parse = |name: &str| name.parse::<UploadId>().ok();
+        for id in listing::known(&self.paths().uploads(), Sort::Folder, parse)? {
             if self.read_upload(&id).is_ok_and(|state| state.is_some()) {
                 continue;
             }

@@ -6,10 +6,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use super::references::fanned_out;
 use super::{Check, CheckEvent, CheckOptions, Fault, Note};
 use crate::digest::Digest;
 use crate::store::disk;
 use crate::store::error::StoreError;
+use crate::store::listing::Sort;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -26,7 +28,7 @@ impl Check<'_> {
     pub(super) fn bytes(&mut self, options: &CheckOptions<'_>) -> Result<(), StoreError> {
         let mut jobs = self.blobs(options.grace)?;
         self.report.blobs = jobs.len() as u64;
-        for (digest, folder) in self.fanned_out(&self.store.paths().layers())? {
+        for (digest, folder) in fanned_out(&self.store.paths().layers(), Sort::Folder)? {
             let path = folder.join("tar");
             let metadata =
                 disk::absent_is_none(fs::metadata(&path)).map_err(StoreError::io("read", &path))?;
@@ -65,7 +67,7 @@ impl Check<'_> {
         let now = SystemTime::now();
         let (mut unreached, mut unreached_bytes) = (0, 0);
         let mut jobs = Vec::new();
-        for (digest, path) in self.fanned_out(&self.store.paths().blobs())? {
+        for (digest, path) in fanned_out(&self.store.paths().blobs(), Sort::File)? {
             let metadata =
                 disk::absent_is_none(fs::metadata(&path)).map_err(StoreError::io("read", &path))?;
             let Some(metadata) = metadata else { continue };

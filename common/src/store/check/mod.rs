@@ -4,6 +4,8 @@
 //! looked at has its bytes by then, and a store may be checked while it is in use. A fault that involves a name is
 //! reported only if the name is still there at a second look.
 //!
+//! What is in none of the store's places was put there by somebody else: `shape` names it, all others pass over it.
+//!
 //! Nothing is repaired, but what dead processes left is swept first, as at every opening, and damaged blobs, tars and tables
 //! are taken out where that is asked for: as long as a damaged blob or tar is there, nobody brings it again, and a damaged
 //! table of a layer that nobody needs would stay for ever.
@@ -20,6 +22,7 @@ mod bytes;
 mod records;
 mod references;
 mod report;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -87,6 +90,7 @@ impl Store {
             needed: HashSet::new(),
             dispensable: HashMap::new(),
         };
+        check.shape()?;
         check.unfinished()?;
         check.served()?;
         check.local()?;

@@ -1,4 +1,3 @@
-use std::io;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -8,7 +7,7 @@ use super::{Check, Fault, Record};
 use crate::digest::{Algorithm, Digest};
 use crate::store::disk;
 use crate::store::error::StoreError;
-use crate::store::listing;
+use crate::store::listing::{self, Sort};
 
 /// What records of containers lie in `containers/<id>/`.
 const CONTAINER_RECORDS: [&str; 3] = ["config.json", "settings.json", "state.json"];
@@ -29,10 +28,10 @@ impl Check<'_> {
     /// The records of the build cache, `cache/steps/<hh>/<hex>`: lines of JSON.
     pub(super) fn steps(&mut self) -> Result<(), StoreError> {
         let steps = self.store.paths().cache().join("steps");
-        for first in self.known_names(&steps, |name| (name.len() == 2).then(|| name.to_owned()))? {
+        for first in listing::names(&steps, Sort::Folder)? {
             let folder = steps.join(first);
             let is_key = |name: &str| Digest::new(Algorithm::Sha256, name).ok().map(|_| name.to_owned());
-            for key in self.known_names(&folder, is_key)? {
+            for key in listing::known(&folder, Sort::File, is_key)? {
                 self.record(Record::Step, folder.join(key), |bytes| {
                     let mut lines = serde_json::Deserializer::from_slice(bytes);
                     Head::deserialize(&mut lines)?;
@@ -47,7 +46,7 @@ impl Check<'_> {
     /// The records of containers. One that is just being made, or removed, lacks some.
     pub(super) fn containers(&mut self) -> Result<(), StoreError> {
         let containers = self.store.paths().containers();
-        for id in listing::names(&containers, None, None)? {
+        for id in listing::names(&containers, Sort::Folder)? {
             for name in CONTAINER_RECORDS {
                 self.record(Record::Container, containers.join(&id).join(name), |bytes| {
                     let head: Head = serde_json::from_slice(bytes)?;
@@ -69,11 +68,7 @@ impl Check<'_> {
         path: PathBuf,
         check: impl FnOnce(&[u8]) -> serde_json::Result<()>,
     ) -> Result<(), StoreError> {
-        let bytes = match disk::read(&path) {
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => None,
-            read => read?,
-        };
-        if let Some(Err(source)) = bytes.map(|bytes| check(&bytes)) {
+        if let Some(Err(source)) = disk::read(&path)?.map(|bytes| check(&bytes)) {
             self.report.faults.push(Fault::Record { record, path, source });
         }
         Ok(())

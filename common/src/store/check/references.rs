@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{Check, CheckOptions, Fault, Holder, Note};
 use crate::digest::{Algorithm, Digest, hex};
 use crate::oci::{self, Descriptor, ImageConfig, ManifestOrIndex, media_type};
-use crate::reference::{Reference, RepositoryPath, Tag};
+use crate::reference::Reference;
 use crate::store::disk;
 use crate::store::error::{ReadError, StoreError};
-use crate::store::listing;
-use crate::store::paths::from_flat;
+use crate::store::listing::{self, Sort};
+use crate::store::paths::{from_flat, from_reference, is_form_name};
 use crate::store::scratch;
 use crate::store::{ManifestLink, ServedRepository, Store, UploadId};
 
@@ -32,7 +32,8 @@ impl Check<'_> {
     pub(super) fn unfinished(&mut self) -> Result<(), StoreError> {
         let ingest = self.store.paths().ingest();
         let mut count = 0;
-        for id in listing::names(&ingest, None, None)? {
+        let (files, folders) = (listing::names(&ingest, Sort::File)?, listing::names(&ingest, Sort::Folder)?);
+        for id in files.into_iter().chain(folders) {
             let path = ingest.join(id);
             // All was swept a moment ago; this may have been left since.
             match scratch::sweep(&path) {
@@ -44,7 +45,7 @@ impl Check<'_> {
             self.report.notes.push(Note::Unfinished { count });
         }
         let uploads = self.store.paths().uploads();
-        let sessions = self.known_names(&uploads, |name| name.parse::<UploadId>().ok())?;
+        let sessions = listing::known(&uploads, Sort::Folder, |name| name.parse::<UploadId>().ok())?;
         if !sessions.is_empty() {
             self.report.notes.push(Note::Uploads { count: sessions.len() });
         }
@@ -57,7 +58,7 @@ impl Check<'_> {
             self.report.repositories += 1;
             let repository = self.store.served(&path);
             self.served_tags(&repository)?;
-            for manifest in self.digests_in(&repository.paths().manifests())? {
+            for manifest in repository.manifests()? {
                 self.report.manifests += 1;
                 match repository.manifest(&manifest) {
                     Ok(Some(link)) => self.manifest(&repository, &manifest, &link)?,
@@ -71,7 +72,7 @@ impl Check<'_> {
     }
 
     fn served_tags(&mut self, repository: &ServedRepository) -> Result<(), StoreError> {
-        for tag in self.known_names(&repository.paths().tags(), |name| name.parse::<Tag>().ok())? {
+        for tag in repository.tags(None, None)? {
             self.report.tags += 1;
             let record = match repository.tag(&tag) {
                 Ok(Some(record)) => record,
@@ -127,8 +128,8 @@ impl Check<'_> {
     }
 
     fn referrers(&mut self, repository: &ServedRepository) -> Result<(), StoreError> {
-        for subject in self.digests_in(&repository.paths().all_referrers())? {
-            for referrer in self.known_names(&repository.paths().referrers(&subject), from_flat)? {
+        for subject in subjects(repository)? {
+            for referrer in listing::known(&repository.paths().referrers(&subject), Sort::File, from_flat)? {
                 let linked = || repository.paths().manifest(&referrer).exists();
                 let listed = || repository.paths().referrer(&subject, &referrer).exists();
                 if !linked() && listed() && !linked() {
@@ -147,7 +148,7 @@ impl Check<'_> {
     pub(super) fn local(&mut self) -> Result<(), StoreError> {
         for name in self.store.local_repositories()? {
             let repository = self.store.local(&name);
-            for tag in self.known_names(&repository.paths().tags(), |name| name.parse::<Tag>().ok())? {
+            for tag in repository.tags(None, None)? {
                 self.report.tags += 1;
                 let record = match repository.tag(&tag) {
                     Ok(record) => record,
@@ -176,7 +177,7 @@ impl Check<'_> {
 
     /// Images have a config, the manifests that they have on record, and layers.
     pub(super) fn images(&mut self) -> Result<(), StoreError> {
-        for id in self.digests_in(&self.store.paths().all_images())? {
+        for id in self.store.image_ids()? {
             self.report.images += 1;
             let record = match self.store.image(&id) {
                 Ok(Some(record)) => record,
@@ -225,7 +226,7 @@ impl Check<'_> {
         if self.store.paths().layer_tar(diff_id).exists() {
             return Ok(true);
         }
-        for codec in listing::names(&forms, None, None)? {
+        for codec in form_names(&forms)? {
             if let Some(bytes) = disk::read(&forms.join(codec))?
                 && let Some(form) = parse_form(&bytes)
                 && self.store.blob_size(&form.blob)?.is_some()
@@ -246,7 +247,7 @@ impl Check<'_> {
             };
             if options.remove_damaged { store.remove_if(path, is_damaged) } else { Ok(false) }
         };
-        for (diff_id, _) in self.fanned_out(&self.store.paths().layers())? {
+        for (diff_id, _) in fanned_out(&self.store.paths().layers(), Sort::Folder)? {
             self.report.layers += 1;
             let path = self.store.paths().layer_index(&diff_id);
             if disk::read(&path)?.is_some_and(|bytes| table(&bytes, INDEX_MAGIC).is_none()) {
@@ -254,7 +255,7 @@ impl Check<'_> {
                 self.report.faults.push(Fault::Index { diff_id: diff_id.clone(), removed });
             }
             let forms = self.store.paths().layer_forms(&diff_id);
-            for codec in listing::names(&forms, None, None)? {
+            for codec in form_names(&forms)? {
                 let path = forms.join(&codec);
                 let Some(bytes) = disk::read(&path)? else { continue };
                 match parse_form(&bytes) {
@@ -281,9 +282,8 @@ impl Check<'_> {
     /// Blobs that may be read through a repository are there.
     pub(super) fn refs(&mut self) -> Result<(), StoreError> {
         let mut blobs = 0;
-        for (digest, folder) in self.fanned_out(&self.store.paths().refs())? {
-            let repository = |name: &str| name.replace(':', "/").parse::<RepositoryPath>().ok();
-            let holders = self.known_names(&folder, repository)?;
+        for (digest, folder) in fanned_out(&self.store.paths().refs(), Sort::Folder)? {
+            let holders = listing::known(&folder, Sort::File, from_reference)?;
             // If a manifest needs it, that was said already.
             let missing = !holders.is_empty() && self.store.blob_size(&digest)?.is_none();
             blobs += u64::from(missing && !self.reached.contains(&digest));
@@ -356,59 +356,52 @@ impl Check<'_> {
             }
         }
     }
-
-    /// The names in a folder that `parse` knows; others are faults.
-    pub(super) fn known_names<T>(
-        &mut self,
-        folder: &Path,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut known = Vec::new();
-        for name in listing::names(folder, None, None)? {
-            match parse(&name) {
-                Some(value) => known.push(value),
-                None => self.report.faults.push(Fault::Foreign { path: folder.join(name) }),
-            }
-        }
-        Ok(known)
-    }
-
-    /// The digests that `folder/<alg>/<hex>` name.
-    fn digests_in(&mut self, folder: &Path) -> Result<Vec<Digest>, StoreError> {
-        let mut digests = Vec::new();
-        for algorithm in self.algorithms(folder)? {
-            let folder = folder.join(algorithm.as_str());
-            digests.extend(self.known_names(&folder, |name| Digest::new(algorithm, name).ok())?);
-        }
-        Ok(digests)
-    }
-
-    /// The digests that `folder/<alg>/<hh>/<hex>` name, and these paths.
-    pub(super) fn fanned_out(&mut self, folder: &Path) -> Result<Vec<(Digest, PathBuf)>, StoreError> {
-        let mut found = Vec::new();
-        for algorithm in self.algorithms(folder)? {
-            let folder = folder.join(algorithm.as_str());
-            let is_first = |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit());
-            for first in self.known_names(&folder, |name| is_first(name).then(|| name.to_owned()))? {
-                let folder = folder.join(&first);
-                let parse = |name: &str| {
-                    let digest = Digest::new(algorithm, name).ok().filter(|_| name.starts_with(&first))?;
-                    Some((digest, folder.join(name)))
-                };
-                found.extend(self.known_names(&folder, parse)?);
-            }
-        }
-        Ok(found)
-    }
-
-    fn algorithms(&mut self, folder: &Path) -> Result<Vec<Algorithm>, StoreError> {
-        self.known_names(folder, |name| name.parse::<Algorithm>().ok())
-    }
 }
 
 struct Child {
     descriptor: Descriptor,
     is_manifest: bool,
+}
+
+/// The manifests that others of this repository refer to.
+fn subjects(repository: &ServedRepository) -> Result<Vec<Digest>, StoreError> {
+    let mut subjects = Vec::new();
+    let folder = repository.paths().all_referrers();
+    for algorithm in algorithms(&folder)? {
+        let parse = |name: &str| Digest::new(algorithm, name).ok();
+        subjects.extend(listing::known(&folder.join(algorithm.as_str()), Sort::Folder, parse)?);
+    }
+    Ok(subjects)
+}
+
+fn form_names(forms: &Path) -> Result<Vec<String>, StoreError> {
+    listing::known(forms, Sort::File, |name| is_form_name(name).then(|| name.to_owned()))
+}
+
+/// The digests that `folder/<alg>/<hh>/<hex>` name, and these paths.
+pub(super) fn fanned_out(folder: &Path, sort: Sort) -> Result<Vec<(Digest, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for algorithm in algorithms(folder)? {
+        let folder = folder.join(algorithm.as_str());
+        for first in listing::names(&folder, Sort::Folder)? {
+            let folder = folder.join(&first);
+            let parse = |name: &str| {
+                let digest = Digest::new(algorithm, name).ok().filter(|_| is_below(name, &first))?;
+                Some((digest, folder.join(name)))
+            };
+            found.extend(listing::known(&folder, sort, parse)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a digest with the digits `hex` belongs into the folder `first`.
+pub(super) fn is_below(hex: &str, first: &str) -> bool {
+    first.len() == 2 && hex.starts_with(first)
+}
+
+fn algorithms(folder: &Path) -> Result<Vec<Algorithm>, StoreError> {
+    listing::known(folder, Sort::Folder, |name| name.parse().ok())
 }
 
 /// What follows magic and version in an undamaged table.

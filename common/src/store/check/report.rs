@@ -182,11 +182,13 @@ pub enum Fault {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A file or folder that nothing in this program makes under that name.
-    #[error("{} is not a name that belongs into the store", path.display())]
+    /// Something that nothing in this program makes there; it is passed over.
+    #[error("{} {what}: nothing uses it", path.display())]
     Foreign {
         /// Where it is.
         path: PathBuf,
+        /// Why it is not the store's.
+        what: &'static str,
     },
     /// Something half written that could not be removed.
     #[error("{} was left by a process that is gone, and could not be removed", path.display())]
@@ -274,6 +276,11 @@ pub enum Note {
         /// How long they are together.
         size_bytes: u64,
     },
+    /// Something of others beside the store's own folders.
+    Foreign {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// Things that running processes are writing.
     Unfinished {
         /// How many.
@@ -315,6 +322,7 @@ impl fmt::Display for Note {
             Note::Unreached { blobs, size_bytes } => {
                 write!(f, "{blobs} blobs ({size_bytes} bytes) are reached by no tag, image or manifest")
             }
+            Note::Foreign { path } => write!(f, "{} is not of the store", path.display()),
             Note::Unfinished { count } => write!(f, "{count} files are being written by running processes"),
             Note::Uploads { count } => write!(f, "{count} uploads wait to be continued"),
             Note::Removed { repository, manifest, child } => {

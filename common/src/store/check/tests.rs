@@ -1,4 +1,7 @@
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::super::*;
@@ -107,6 +110,8 @@ fn with_crc(table: &[u8]) -> Vec<u8> {
     [table, &crc32fast::hash(table).to_le_bytes()].concat()
 }
 
+const CONTAINER: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
 fn tag() -> Tag {
     "t".parse().unwrap()
 }
@@ -183,7 +188,7 @@ fn every_kind_of_damage_is_named() {
             fs::write(s.store.paths().layer_tar(&s.diff_id), b"another tar").unwrap();
         }),
         [
-            "ROOT/repos/served/a/b/_tags/.t.swp is not a name that belongs into the store".to_owned(),
+            "ROOT/repos/served/a/b/_tags/.t.swp does not belong into the store: nothing uses it".to_owned(),
             "record at ROOT/repos/served/a/b/_tags/t is damaged: digest has no `:` between algorithm and hex digits"
                 .to_owned(),
             format!(
@@ -314,16 +319,103 @@ fn records_of_the_build_cache_and_of_containers_are_read() {
     let wrong_digest = good.replace("sha256:", "sha0:");
     check(&step, &good, &["", "garbage", &head, cut, &wrong_digest], "the step will run again");
     for name in ["config.json", "settings.json", "state.json"] {
-        let path = format!("containers/x/{name}");
+        let path = format!("containers/{CONTAINER}/{name}");
         check(&path, r#"{"version":2,"new":[]}"#, &["", "garbage", "{}"], "the container is gone");
     }
     check(
-        "containers/x/config.json",
-        r#"{"version":1,"id":"x"}"#,
+        &format!("containers/{CONTAINER}/config.json"),
+        &format!(r#"{{"version":1,"id":"{CONTAINER}"}}"#),
         &[r#"{"version":1,"id":"y"}"#],
         "another container",
     );
-    check("containers/a-file", "", &[], "");
+}
+
+/// What somebody may put into a folder of the store by mistake, and its name.
+type Stray = (&'static [u8], fn(&Path));
+
+const STRAYS: [Stray; 6] = [
+    (b"~stray", |path| fs::write(path, "stray").unwrap()),
+    (b"Stray folder", |path| {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join("file"), "").unwrap();
+    }),
+    (b"stra\xff", |path| fs::write(path, "").unwrap()),
+    (b"a-pipe", |path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap()),
+    (b"a-loop", |path| std::os::unix::fs::symlink(".", path).unwrap()),
+    (b"a-link", |path| std::os::unix::fs::symlink("nowhere", path).unwrap()),
+];
+
+/// All folders of a store, those that `skip` names left out with what is in them.
+fn folders(folder: &Path, skip: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) {
+    found.push(folder.to_owned());
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let below = entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path());
+    below.filter(|path| !skip(path)).for_each(|path| folders(&path, skip, found));
+}
+
+#[test]
+fn what_others_put_into_the_store_is_named_and_in_nobodys_way() {
+    let sample = Sample::new();
+    let Sample { store, repository, .. } = &sample;
+    let referrer = Descriptor::new("x", sample.manifest.clone(), 1);
+    assert!(repository.add_referrer(&Digest::sha256(b"subject"), &referrer).unwrap());
+    let lease = store.lease(Duration::from_secs(60)).unwrap();
+    let server = Server { address: "a:1".into(), instance_key: "k".into(), pid: 1 };
+    let serving = store.announce(&server).unwrap();
+    let options = UploadOptions {
+        repository: "a/b".parse().unwrap(),
+        subject: String::new(),
+        algorithm: crate::digest::Algorithm::Sha256,
+        lifetime: Duration::from_secs(60),
+    };
+    drop(store.begin_upload(options).unwrap());
+    fs::create_dir_all(store.root().join("cache/steps/00")).unwrap();
+    fs::create_dir_all(store.root().join("trash/2026-01-01")).unwrap();
+    fs::create_dir_all(store.root().join("containers/names")).unwrap();
+    fs::create_dir_all(store.root().join("snapshots/full/sha256/00")).unwrap();
+
+    // All that lists anything.
+    let state = || {
+        let store = Store::open(store.root()).unwrap();
+        let (served, local) = (store.served_repositories(None, None), store.local_repositories());
+        let (images, damaged) = store.images().unwrap();
+        let repository = store.served(&"a/b".parse().unwrap());
+        format!(
+            "{:?} {:?} {images:?} {damaged:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            served.unwrap(),
+            local.unwrap(),
+            repository.tags(None, Some(1)).unwrap(),
+            repository.manifests().unwrap(),
+            repository.referrers(&Digest::sha256(b"subject"), None, Some(1)).unwrap(),
+            store.ref_holders(&sample.layer).unwrap(),
+            store.leased().unwrap(),
+            store.servers().unwrap(),
+            store.blob_size(&Digest::sha256(b"not there")).unwrap(),
+            store.sweep_uploads().unwrap(),
+        )
+    };
+    let before = state();
+    assert!(sample.check().is_sound(), "{:?}", sample.check().faults);
+    let mut all = Vec::new();
+    let closed =
+        |path: &Path| path.ends_with("ingest") || path.ends_with("serving") || path.ends_with("names");
+    folders(store.root(), &closed, &mut all);
+    for folder in all {
+        for (name, make) in STRAYS {
+            let path = folder.join(OsStr::from_bytes(name));
+            make(&path);
+            assert_eq!(state(), before, "{}", path.display());
+            let report = sample.check();
+            let faults = report.faults.iter().map(Fault::to_string);
+            let named: Vec<_> = faults.chain(report.notes.iter().map(Note::to_string)).collect();
+            let expected = path.to_string_lossy();
+            assert!(named.iter().any(|text| text.starts_with(&*expected)), "{expected}: {named:?}");
+            // What is beside the store's own folders harms nobody.
+            assert_eq!(report.is_sound(), folder == store.root(), "{named:?}");
+            disk::remove_tree(&path).unwrap();
+        }
+    }
+    drop((lease, serving));
 }
 
 #[test]
