@@ -32,9 +32,12 @@ pub struct Loaded {
 /// Why an archive was not loaded, or not to its end. Images that came before stay.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It cannot be read, or is no tar.
+    /// It cannot be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
+    /// Not even its first bytes are a tar's.
+    #[error("it is no tar archive, nor a compressed one: invalid tar header")]
+    NoTar,
     /// Neither `manifest.json` nor `index.json` is in it.
     #[error(
         "archive is neither a docker archive nor an OCI layout: it has no `manifest.json` and no `index.json`"
@@ -175,7 +178,10 @@ impl Archive {
             }
         };
         let mut file = written()?;
-        let files = list(&mut file).map_err(LoadError::Read)?;
+        let files = list(&mut file).map_err(|error| match begins_as_tar(&mut file) {
+            true => LoadError::Read(error),
+            false => LoadError::NoTar,
+        })?;
         Ok(Archive { file, files, _scratch: scratch })
     }
 
@@ -226,6 +232,15 @@ fn list(file: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
         }
     }
     Ok(files)
+}
+
+/// Whether a first entry can be read at all.
+fn begins_as_tar(file: &mut File) -> bool {
+    if file.rewind().is_err() {
+        return false;
+    }
+    let mut archive = tar::Archive::new(file);
+    archive.entries().is_ok_and(|mut entries| entries.next().is_none_or(|first| first.is_ok()))
 }
 
 fn beside(name: &str, target: &str) -> String {
