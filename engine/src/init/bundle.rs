@@ -100,22 +100,21 @@ fn named_mount(destination: &str, file_system: &str, source: &str, options: &[&s
     json!({"destination": destination, "type": file_system, "source": source, "options": options})
 }
 
-/// The environment of the command: what was asked for, and docker's variables where they are missing.
+/// The environment of the command: docker's variables in front, each with the value that was asked for if one was, then
+/// the others that were asked for.
 pub(super) fn environment(spec: &RunSpec, identity: &Identity) -> Vec<String> {
-    let given = |name: &str| spec.env.iter().any(|variable| variable.split('=').next() == Some(name));
-    let mut env = Vec::new();
-    let mut add = |name: &str, value: &str| {
-        if !given(name) {
-            env.push(format!("{name}={value}"));
-        }
-    };
-    add("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    add("HOSTNAME", &spec.hostname);
-    if spec.terminal.is_some() {
-        add("TERM", "xterm");
-    }
-    env.extend(spec.env.iter().cloned());
-    if !given("HOME") {
+    let mut front = vec![
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOSTNAME", spec.hostname.as_str()),
+    ];
+    front.extend(spec.terminal.map(|_| ("TERM", "xterm")));
+    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+    let given = |wanted: &str| spec.env.iter().rev().find(|variable| name(variable) == wanted).cloned();
+    let mut env: Vec<String> =
+        front.iter().map(|(name, value)| given(name).unwrap_or_else(|| format!("{name}={value}"))).collect();
+    let others = spec.env.iter().filter(|variable| !front.iter().any(|(known, _)| name(variable) == *known));
+    env.extend(others.cloned());
+    if given("HOME").is_none() {
         env.push(format!("HOME={}", identity.home));
     }
     env
@@ -153,7 +152,7 @@ mod tests {
         assert_eq!(environment(&spec(&[]), &root()), [path, "HOSTNAME=box", "HOME=/root"]);
         assert_eq!(
             environment(&spec(&["PATH=/bin", "A=1", "HOME=/h", "HOSTNAME="]), &root()),
-            ["PATH=/bin", "A=1", "HOME=/h", "HOSTNAME="]
+            ["PATH=/bin", "HOSTNAME=", "A=1", "HOME=/h"]
         );
         let mut with_terminal = spec(&["TERM=vt52"]);
         with_terminal.terminal = Some(WindowSize { rows: 24, columns: 80 });
