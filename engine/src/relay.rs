@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -57,9 +58,13 @@ impl Drop for Feeder {
     }
 }
 
+/// How many SIGINTs and SIGTERMs, taken together, a command is asked by; docker's number.
+const PATIENCE: usize = 3;
+
 /// Sends the signals that this process gets to the command.
 pub(crate) struct Forwarder {
     signals: Handle,
+    forced: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     terminals: Terminals,
 }
@@ -73,8 +78,16 @@ impl Forwarder {
         let handle = signals.handle();
         let terminals = Terminals::default();
         let sizes = Arc::clone(&terminals);
+        let forced = Arc::new(AtomicBool::new(false));
+        let force = Arc::clone(&forced);
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
+            let mut asked = 0;
+            for mut signal in signals.forever() {
+                asked += usize::from(matches!(signal, libc::SIGINT | libc::SIGTERM));
+                if asked == PATIENCE {
+                    force.store(true, Ordering::Relaxed);
+                    signal = libc::SIGKILL;
+                }
                 match &*sizes.lock().unwrap_or_else(PoisonError::into_inner) {
                     Some((from, to)) if signal == libc::SIGWINCH => copy_size(from, to),
                     // A command that has ended needs no signal.
@@ -82,7 +95,12 @@ impl Forwarder {
                 }
             }
         })?;
-        Ok(Forwarder { signals: handle, thread: Some(thread), terminals })
+        Ok(Forwarder { signals: handle, forced, thread: Some(thread), terminals })
+    }
+
+    /// Whether the command was killed since it would not end.
+    pub(crate) fn has_forced(&self) -> bool {
+        self.forced.load(Ordering::Relaxed)
     }
 
     /// From now on `to` has the size of `from`, and SIGWINCH is not passed on: the kernel sends one.

@@ -29,6 +29,8 @@ const CHUNK: usize = 64 << 10;
 pub struct ExitStatus {
     /// Its own code, or 128 and the number of the signal that ended it.
     pub code: i32,
+    /// It was killed because the caller got a third SIGINT or SIGTERM: whoever sent these did not want to wait.
+    pub forced: bool,
 }
 
 impl ExitStatus {
@@ -60,7 +62,8 @@ pub struct Attachment<'a> {
     /// The user's terminal, whose size the command's follows. It is raw as long as the command runs if there is `stdin`;
     /// without, its keys go on making signals. Only where [`RunSpec::terminal`] is set.
     pub terminal: Option<OwnedFd>,
-    /// Signals to this process go to the command instead, for good: their default actions do not come back.
+    /// Signals to this process go to the command instead, for good: their default actions do not come back. The third
+    /// SIGINT or SIGTERM kills a command that has not ended by then.
     pub forward_signals: bool,
     /// Once this is set, the command is killed.
     pub cancel: Option<&'a AtomicBool>,
@@ -162,7 +165,10 @@ impl Session {
                         running = true;
                     }
                     Some((Report::Failed(failure), _)) => return Err(failure.into()),
-                    Some((Report::Exited { code }, _)) => break ExitStatus { code },
+                    Some((Report::Exited { code }, _)) => {
+                        let forced = self.forwarder.as_ref().is_some_and(Forwarder::has_forced);
+                        break ExitStatus { code, forced };
+                    }
                     None => return Err(RunError::Lost),
                 }
             }

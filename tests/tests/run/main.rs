@@ -1,6 +1,6 @@
 //! `gantry run` as docker's users know it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -171,6 +171,28 @@ fn signals_are_forwarded_to_the_command() {
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).expect("text");
     assert_eq!((rest.as_str(), child.wait().expect("a child").code()), ("got\n", Some(5)));
+    world.close();
+}
+
+#[test]
+fn the_third_signal_ends_a_command_that_goes_on() {
+    let world = world!();
+    let script = "trap 'echo got' TERM INT; echo up; while :; do sleep 0.1; done";
+    let mut command = world.command(["run", "--rm", "--network", "none", "busybox", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gantry starts");
+    let pid = Pid::from_child(&child);
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+    let mut heard = || lines.next().expect("the container speaks").expect("text");
+    assert_eq!(heard(), "up");
+    for signal in [Signal::TERM, Signal::INT] {
+        kill_process(pid, signal).expect("it runs");
+        assert_eq!(heard(), "got");
+    }
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let output = child.wait_with_output().expect("a child");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((&*stderr, output.status.code()), ("\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n", Some(1)));
+    assert_eq!(world.gantry(["ps", "-aq"]).ok().text(), "");
     world.close();
 }
 
