@@ -161,7 +161,11 @@ fn what_cannot_be_imported_or_loaded_says_why() {
         read("home").says("read home: is a directory");
         read("no tar").says(&format!("error: cannot {verb} `no tar`\n"));
     }
-    world.gantry_with_stdin(["load"], b"text").fails(1).says("error: cannot load what came on stdin\n");
+    let junk = world.gantry_with_stdin(["load"], b"text").fails(1);
+    assert_eq!(
+        junk.stderr,
+        "error: cannot load what came on stdin\n  cause: it is no tar archive, nor a compressed one: invalid tar header\n"
+    );
     world.gantry(["import", "-c", "FROM x", "no tar"]).fails(1).says("from is not a valid change command");
     world.gantry(["import", "-c", "ENV A", "no tar"]).fails(1).says("--change:1");
     world.close();
@@ -283,6 +287,8 @@ fn a_container_whose_folder_was_taken_away_is_in_nobodys_way() {
     let containers = world.store().join("containers");
     std::fs::remove_dir_all(containers.join(id("gone"))).expect("a container's folder");
     std::fs::remove_file(containers.join(id("half")).join("state.json")).expect("a container's state");
+    assert_eq!(world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok().text(), "stays\nhalf");
+    assert_eq!(world.gantry(["rm", "-f", "half"]).ok().text(), "half");
     let list = world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok();
     assert_eq!((list.text(), list.stderr.as_str()), ("stays", ""));
     world.gantry(["inspect", "gone"]).fails(1).says("No such object: gone");

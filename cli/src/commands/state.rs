@@ -26,6 +26,7 @@ pub(super) fn status_word(container: &Container) -> &'static str {
         Status::Created => "created",
         Status::Running => "running",
         Status::Exited => "exited",
+        Status::Dead => "dead",
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn status_text(container: &Container, now: Timestamp) -> String {
     let since = |at: Option<i64>| time(at).map_or(0, |at| now.as_second() - at.as_second());
     match state.status {
         Status::Created => "Created".to_owned(),
+        Status::Dead => "Dead".to_owned(),
         Status::Running => format!("Up {}", output::duration(since(state.started_ns))),
         Status::Exited => {
             format!("Exited ({}) {} ago", state.exit_code, output::duration(since(state.finished_ns)))

@@ -14,7 +14,8 @@
 //!         upper/ work/        its changes, as an overlay's top
 //! ```
 //! Files are replaced by rename. A record of a killed process is seen as such by comparing PID, start time and boot.
-//! What a kill interrupts is repaired by the next who makes, lists or looks for containers.
+//! What a kill interrupts is repaired by the next who makes, lists or looks for containers. A container whose records are
+//! missing or cannot be understood is there all the same, with what can be known of it: see [`Container::damage`].
 
 mod names;
 mod process;
@@ -65,6 +66,7 @@ pub struct Container {
     pub state: State,
     folder: PathBuf,
     unrecorded: Option<ContainerError>,
+    damage: Option<ContainerError>,
     /// Keeps others from removing what is being made or run.
     _lock: Option<OwnedFd>,
 }
@@ -109,6 +111,20 @@ pub enum ContainerError {
         /// The container.
         id: String,
     },
+    /// What is written down about it is missing or cannot be understood.
+    #[error("container {id} is damaged and can only be removed by force")]
+    Damaged {
+        /// The container.
+        id: String,
+        /// What is wrong.
+        source: Box<ContainerError>,
+    },
+    /// Nobody can tell which process is its first, and somebody runs it.
+    #[error("container {id} is damaged, and the command that runs it is still there: end that first")]
+    Held {
+        /// The container.
+        id: String,
+    },
     /// A newer program wrote it.
     #[error("{} has version {found} of its format, and only {VERSION} is known here: use a newer gantry", path.display())]
     Version {
@@ -127,6 +143,13 @@ pub enum ContainerError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+impl ContainerError {
+    /// A file or folder is not there.
+    fn is_missing(&self) -> bool {
+        matches!(self, ContainerError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
@@ -167,8 +190,9 @@ impl Containers {
         };
         let config = Config { version: VERSION, id: id.clone(), created_ns: now_ns(), hostname, ..config };
         let settings = Settings { version: VERSION, name };
-        let (state, unrecorded) = (State::created(), None);
-        let container = Container { config, settings, state, folder, unrecorded, _lock: Some(held) };
+        let state = State::created();
+        let container =
+            Container { config, settings, state, folder, unrecorded: None, damage: None, _lock: Some(held) };
         container.write_all()?;
         self.name(&container.settings.name, &id)?;
         if !container.config.auto_remove {
@@ -188,16 +212,7 @@ impl Containers {
         if let Some(_lock) = self.try_lock()? {
             self.sweep()?;
         }
-        let mut containers = Vec::new();
-        for id in self.ids()? {
-            match self.load(&id) {
-                Ok(container) => containers.push(container),
-                // Being made, or removed in the meantime.
-                Err(ContainerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-                // One that cannot be read does not hide the others.
-                Err(error) => tracing::warn!(container = id, error = chain(&error), "not listed"),
-            }
-        }
+        let mut containers: Vec<_> = self.ids()?.iter().filter_map(|id| self.load(id)).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.config.created_ns));
         Ok(containers)
     }
@@ -209,41 +224,83 @@ impl Containers {
     pub fn find(&self, reference: &str) -> Result<Container, ContainerError> {
         let unknown = || ContainerError::Unknown { reference: reference.to_owned() };
         let id = self.resolve(reference)?.ok_or_else(unknown)?;
-        self.load(&id).map_err(|error| match error {
-            ContainerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => unknown(),
-            error => error,
-        })
+        self.load(&id).ok_or_else(unknown)
     }
 
-    /// Removes a container. One that runs is killed with `force`, and refused without.
+    /// Removes a container. One that runs is killed with `force`, and refused without, as is one that is damaged.
     ///
     /// # Errors
-    /// [`ContainerError::Running`] or [`ContainerError::Io`]; what is left after the second is removed later.
+    /// [`ContainerError::Running`], [`ContainerError::Damaged`], [`ContainerError::Held`] or [`ContainerError::Io`]; what
+    /// is left after the last is removed later.
     pub fn remove(&self, container: Container, force: bool) -> Result<(), ContainerError> {
-        if let Some(process) = &container.state.process {
+        let Container { config: Config { id, .. }, state, folder, damage, .. } = container;
+        if let Some(process) = &state.process {
             if !force {
-                return Err(ContainerError::Running { id: container.config.id });
+                return Err(ContainerError::Running { id });
             }
-            process.kill().map_err(io_error("kill the container in", &container.folder))?;
+            process.kill().map_err(io_error("kill the container in", &folder))?;
+        }
+        let unknown = state.status == Status::Dead;
+        if let Some(damage) = damage.filter(|_| !force) {
+            return Err(ContainerError::Damaged { id, source: Box::new(damage) });
         }
         let _lock = self.lock()?;
-        self.remove_locked(&container.config.id)
+        if unknown && lock_exclusive(&folder).map_err(io_error("lock", &folder))?.is_none() {
+            return Err(ContainerError::Held { id });
+        }
+        self.remove_locked(&id)
     }
 
-    fn load(&self, id: &str) -> Result<Container, ContainerError> {
+    /// The container of this ID, unless it is being made or removed just now, or is gone.
+    fn load(&self, id: &str) -> Option<Container> {
         let folder = self.folder.join(id);
-        let mut state: State = read(&folder, "state.json")?;
-        if state.is_outdated() {
-            state = self.settle(&folder)?;
+        let is_leaving = || self.leaving().join(id).exists() || !folder.is_dir();
+        match self.read(id) {
+            Ok(container) => return Some(container),
+            Err(error) if error.is_missing() && is_leaving() => return None,
+            Err(_) => {}
         }
-        Ok(Container {
-            config: read(&folder, "config.json")?,
-            settings: read(&folder, "settings.json")?,
-            state,
-            unrecorded: None,
-            folder,
-            _lock: None,
-        })
+        // What was missing may have come, or all may have gone, in the meantime.
+        match self.read(id) {
+            Ok(container) => Some(container),
+            Err(error) if error.is_missing() && is_leaving() => None,
+            Err(damage) => Some(self.damaged(id, damage)),
+        }
+    }
+
+    fn read(&self, id: &str) -> Result<Container, ContainerError> {
+        let folder = self.folder.join(id);
+        let state = self.state(&folder)?;
+        let config: Config = read(&folder, "config.json")?;
+        if config.id != id {
+            let other = io::Error::new(ErrorKind::InvalidData, "it is another container's");
+            return Err(io_error("read", &folder.join("config.json"))(other));
+        }
+        let settings = read(&folder, "settings.json")?;
+        Ok(Container { config, settings, state, unrecorded: None, damage: None, folder, _lock: None })
+    }
+
+    /// What can be known of a container whose records are not whole.
+    fn damaged(&self, id: &str, damage: ContainerError) -> Container {
+        let folder = self.folder.join(id);
+        let config: Option<Config> = read(&folder, "config.json").ok();
+        let config = config.filter(|config| config.id == id).unwrap_or_else(|| Config {
+            version: VERSION,
+            id: id.to_owned(),
+            created_ns: fs::metadata(&folder).and_then(|folder| folder.created()).map_or(0, nanoseconds),
+            ..Config::default()
+        });
+        let name = || self.name_of(id).unwrap_or_default();
+        let settings =
+            read(&folder, "settings.json").unwrap_or_else(|_| Settings { version: VERSION, name: name() });
+        let state = self.state(&folder).unwrap_or_else(|_| State::dead(chain(&damage)));
+        Container { config, settings, state, unrecorded: None, damage: Some(damage), folder, _lock: None }
+    }
+
+    /// What became of a container, after a look at its process.
+    fn state(&self, folder: &Path) -> Result<State, ContainerError> {
+        let state: State = read(folder, "state.json")?;
+        if state.is_outdated() { self.settle(folder) } else { Ok(state) }
     }
 
     /// Records the end of a container whose process is gone, unless somebody holds it: they will, and what they know is
@@ -285,7 +342,8 @@ impl Containers {
 
     fn ids(&self) -> Result<Vec<String>, ContainerError> {
         let entries = fs::read_dir(&self.folder).map_err(io_error("list", &self.folder))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
         Ok(names.filter(|name| is_id(name)).collect())
     }
 
@@ -350,10 +408,10 @@ impl Containers {
         let leaving = self.leaving().join(id);
         fs::write(&leaving, "").map_err(io_error("write", &leaving))?;
         let folder = self.folder.join(id);
-        if let Ok(settings) = read::<Settings>(&folder, "settings.json")
-            && self.owner_of(&settings.name).as_deref() == Some(id)
-        {
-            let name = self.names().join(&settings.name);
+        let recorded = read(&folder, "settings.json").ok().map(|settings: Settings| settings.name);
+        let recorded = recorded.filter(|name| self.owner_of(name).as_deref() == Some(id));
+        if let Some(name) = recorded.or_else(|| self.name_of(id)) {
+            let name = self.names().join(name);
             fs::remove_file(&name).map_err(io_error("remove", &name))?;
         }
         // Who ran it may be writing down its end just now: a file that came after the folder was listed.
@@ -361,6 +419,13 @@ impl Containers {
         let removed = (0..REMOVE_ATTEMPTS).map(|_| remove()).find(|done| *done != Err(Errno::NOTEMPTY));
         removed.unwrap_or(Err(Errno::NOTEMPTY)).map_err(|errno| io_error("remove", &folder)(errno.into()))?;
         fs::remove_file(&leaving).map_err(io_error("remove", &leaving))
+    }
+
+    /// The name that leads to this container.
+    fn name_of(&self, id: &str) -> Option<String> {
+        let names = fs::read_dir(self.names()).ok()?;
+        let mut names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.find(|name| self.owner_of(name).as_deref() == Some(id))
     }
 
     /// Who has this name. The container may be gone.
@@ -503,6 +568,12 @@ impl Container {
         Ok(())
     }
 
+    /// What is wrong with its records, if anything is: what they do not say has its default here, and the state of a
+    /// container whose state is not known is [`Status::Dead`].
+    pub fn damage(&self) -> Option<&ContainerError> {
+        self.damage.as_ref()
+    }
+
     /// Why its last state is not on disk, if it is not. Nothing else suffers from that.
     pub fn unrecorded(&self) -> Option<&ContainerError> {
         self.unrecorded.as_ref()
@@ -512,7 +583,7 @@ impl Container {
     fn write_state(&mut self) {
         self.unrecorded = match write(&self.folder, "state.json", &self.state) {
             // Removed by force meanwhile: there is nothing left to record.
-            Err(ContainerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.is_missing() => None,
             written => written.err(),
         };
     }
@@ -585,7 +656,12 @@ fn new_id() -> io::Result<String> {
 }
 
 fn now_ns() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    nanoseconds(SystemTime::now())
+}
+
+/// Since 1970.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let elapsed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
 }
 

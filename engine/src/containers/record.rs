@@ -174,6 +174,8 @@ pub enum Status {
     Running,
     /// It has run.
     Exited,
+    /// What became of it cannot be read. Never written.
+    Dead,
 }
 
 /// The version of all three formats.
@@ -192,6 +194,11 @@ impl State {
             started_ns: None,
             finished_ns: None,
         }
+    }
+
+    /// The state of a container whose own cannot be read.
+    pub(super) fn dead(error: String) -> Self {
+        State { status: Status::Dead, error, ..State::created() }
     }
 
     /// It says `running` of a process that is gone: whoever runs it is about to record the end, or was killed.

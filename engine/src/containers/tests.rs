@@ -171,19 +171,15 @@ fn records_keep_all_that_was_asked_for() {
 }
 
 #[test]
-fn a_newer_or_damaged_record_is_refused_and_does_not_hide_the_others() {
+fn a_newer_record_is_damage_that_says_so() {
     with_containers(|containers, path| {
         let new = containers.create(config(), "new").unwrap();
-        let broken = containers.create(config(), "broken").unwrap();
-        let other = containers.create(config(), "other").unwrap();
         let file = path.join(new.id()).join("config.json");
         fs::write(&file, r#"{"version": 2, "shape": "unknown"}"#).unwrap();
-        fs::write(path.join(broken.id()).join("state.json"), "{").unwrap();
-        let error = containers.find("new").unwrap_err();
-        assert!(matches!(error, ContainerError::Version { found: 2, .. }), "{error}");
-        assert!(error.to_string().contains("config.json has version 2"), "{error}");
-        assert!(containers.find("broken").is_err());
-        assert_eq!(ids(containers), [other.id()]);
+        let found = containers.find("new").unwrap();
+        let damage = found.damage().unwrap();
+        assert!(matches!(damage, ContainerError::Version { found: 2, .. }), "{damage}");
+        assert!(damage.to_string().contains("config.json has version 2"), "{damage}");
     });
 }
 
@@ -199,5 +195,48 @@ fn a_path_that_cannot_be_written_down_is_an_error() {
         };
         assert!(containers.create(Config { mounts: vec![mount], ..config() }, "").is_err());
         assert!(ids(containers).is_empty());
+    });
+}
+
+#[test]
+fn a_damaged_container_is_listed_found_and_removed_by_force() {
+    for name in ["config.json", "settings.json", "state.json"] {
+        for content in [None, Some(""), Some("{}"), Some(r#"{"version": 1, "id": "other"}"#)] {
+            with_containers(|containers, path| {
+                let whole = containers.create(config(), "whole").unwrap();
+                let id = containers.create(config(), "web").unwrap().config.id;
+                let record = path.join(&id).join(name);
+                content.map_or_else(|| fs::remove_file(&record), |text| fs::write(&record, text)).unwrap();
+                assert_eq!(ids(containers).len(), 2);
+                for reference in [&*id, &id[..12], "web"] {
+                    let found = containers.find(reference).unwrap();
+                    assert_eq!((found.id(), found.name()), (&*id, "web"), "{name} {content:?}");
+                    assert!(found.damage().unwrap().to_string().contains(name));
+                    let dead = name == "state.json";
+                    assert_eq!(found.state.status, if dead { Status::Dead } else { Status::Created });
+                }
+                let refused = containers.remove(containers.find(&id).unwrap(), false).unwrap_err();
+                assert!(matches!(refused, ContainerError::Damaged { .. }), "{refused}");
+                containers.remove(containers.find(&id).unwrap(), true).unwrap();
+                assert_eq!(ids(containers), [whole.id()]);
+                containers.create(config(), "web").unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_being_made_or_removed_is_not_damaged_and_what_somebody_holds_stays() {
+    with_containers(|containers, path| {
+        let container = containers.create(config(), "web").unwrap();
+        let id = container.config.id.clone();
+        fs::remove_file(path.join(&id).join("state.json")).unwrap();
+        let error = containers.remove(containers.find(&id).unwrap(), true).unwrap_err();
+        assert!(matches!(error, ContainerError::Held { .. }), "{error}");
+        fs::write(path.join("leaving").join(&id), "").unwrap();
+        assert!(ids(containers).is_empty());
+        drop(container);
+        assert!(ids(containers).is_empty());
+        assert!(!path.join(&id).exists());
     });
 }
