@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::EvalError;
-use super::field::{self, Nil};
 use super::functions;
 use super::parse::{Action, Command, Head, Node, Operand};
-use super::value::{kind, show, truth};
+use super::value::{Typed, show, truth};
 
-pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, EvalError> {
-    let mut evaluator =
-        Evaluator { out: String::new(), variables: vec![(String::new(), data.clone().into())] };
+/// Applies a template to data; for a line of `headers`, data holds these.
+pub(super) fn render(nodes: &[Node], data: &Value, headers: bool) -> Result<String, EvalError> {
+    let variables = vec![(String::new(), data.clone().into())];
+    let mut evaluator = Evaluator { out: String::new(), variables, headers };
     evaluator.block(nodes, &data.clone().into())?;
     Ok(evaluator.out)
 }
@@ -18,52 +18,7 @@ pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, EvalError> 
 struct Evaluator {
     out: String,
     variables: Vec<(String, Typed)>,
-}
-
-/// A value with what its field is when it holds nothing, where that is known.
-#[derive(Debug, Clone)]
-struct Typed {
-    value: Value,
-    nil: Option<Nil>,
-}
-
-impl From<Value> for Typed {
-    fn from(value: Value) -> Self {
-        Typed { value, nil: None }
-    }
-}
-
-impl Typed {
-    /// The value for what does not tell a nil list or map from an empty one.
-    fn filled(self) -> Value {
-        match (self.value, self.nil) {
-            (Value::Null, Some(Nil::List)) => json!([]),
-            (Value::Null, Some(Nil::Map)) => json!({}),
-            (value, _) => value,
-        }
-    }
-
-    /// As a template prints it.
-    fn shown(self) -> String {
-        let pointer = self.nil == Some(Nil::Pointer) && self.value.is_null();
-        if pointer { "<nil>".to_owned() } else { show(&self.filled()) }
-    }
-
-    /// The field of this name.
-    fn field(self, name: &str) -> Result<Typed, String> {
-        match (self.value, self.nil) {
-            // A map has any key, a struct has not any field.
-            (Value::Object(mut map), Some(Nil::Map)) => Ok(map.remove(name).unwrap_or_default().into()),
-            (Value::Null, Some(Nil::Map)) => Ok(Value::Null.into()),
-            (Value::Object(mut map), _) => match (map.remove(name), field::nil(name)) {
-                (None, None) => Err(format!("map has no entry for key \"{name}\"")),
-                (None, Some(Nil::Text)) => Ok(json!("").into()),
-                (value, nil) => Ok(Typed { value: value.unwrap_or_default(), nil }),
-            },
-            (Value::Null, _) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
-            (other, _) => Err(format!("can't evaluate field {name} in type {}", kind(&other))),
-        }
-    }
+    headers: bool,
 }
 
 /// Why a pipeline has no value.
@@ -207,12 +162,16 @@ impl Evaluator {
                     let found = key.as_str().and_then(|key| map.get(key)).cloned();
                     Ok(found.unwrap_or_else(|| json!("")).into())
                 }
+                (Value::String(_), [key], None) if self.headers => {
+                    let key = self.operand(key, dot)?.value;
+                    Ok(json!(functions::label_header(key.as_str().unwrap_or_default())).into())
+                }
                 _ => Err("can't give argument to non-function".into()),
             };
         };
         // These tell nil from empty.
         let exact = matches!(name.as_str(), "json" | "eq" | "ne");
-        let argument = |typed: Typed| if exact { typed.value } else { typed.filled() };
+        let argument = |typed: Typed| if exact { typed } else { typed.filled() };
         let mut args = Vec::new();
         for word in rest {
             let value = self.operand(word, dot)?;
@@ -256,7 +215,7 @@ fn chain(operand: &Operand) -> Option<String> {
     }
 }
 
-fn call(name: &str, args: &[Value]) -> Result<Typed, String> {
+fn call(name: &str, args: &[Typed]) -> Result<Typed, String> {
     let result = functions::call(name, args).map_err(|what| format!("error calling {name}: {what}"));
     result.map(Typed::from)
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::value::{equal, inside, kind, order, show, truth, type_name};
+use super::field::Nil;
+use super::value::{Typed, equal, kind, order, show, truth};
 
 const NAMES: &[&str] = &[
     "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt",
@@ -15,7 +16,29 @@ pub(super) fn exists(name: &str) -> bool {
 }
 
 /// Applies a function; the error is the part of Go's message behind `error calling NAME:`.
-pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
+pub(super) fn call(name: &str, args: &[Typed]) -> Result<Value, String> {
+    let first =
+        || args.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
+    let shown = || first().map(|value| value.clone().shown());
+    // What is printed shows of which type it is.
+    Ok(match name {
+        "index" => index(first()?, &args[1..])?,
+        "print" => json!(print(args)),
+        "println" => {
+            json!(args.iter().map(|arg| arg.clone().shown()).collect::<Vec<_>>().join(" ") + "\n")
+        }
+        "printf" => {
+            let values: Vec<Value> = args.iter().take(1).map(|arg| arg.value.clone()).collect();
+            json!(printf(text(name, &values, 0)?, &args[1..]))
+        }
+        "html" => json!(html(&shown()?)),
+        "js" => json!(shown()?.replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"")),
+        "urlquery" => json!(urlquery(&shown()?)),
+        _ => of_values(name, &args.iter().map(|arg| arg.value.clone()).collect::<Vec<_>>())?,
+    })
+}
+
+fn of_values(name: &str, args: &[Value]) -> Result<Value, String> {
     let first =
         || args.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
     Ok(match name {
@@ -23,28 +46,26 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "or" => args.iter().find(|v| truth(v)).or(args.last()).cloned().unwrap_or(Value::Null),
         "not" => json!(!truth(first()?)),
         "len" => json!(length(first()?)?),
-        "index" => index(first()?, &args[1..])?,
         "slice" => slice(first()?, &args[1..])?,
-        "print" => json!(print(args)),
-        "println" => json!(args.iter().map(show).collect::<Vec<_>>().join(" ") + "\n"),
-        "printf" => json!(printf(text(name, args, 0)?, &args[1..])),
-        "html" => json!(html(&show(first()?))),
-        "js" => json!(show(first()?).replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"")),
-        "urlquery" => json!(urlquery(&show(first()?))),
         "json" => json!(first()?.to_string()),
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => json!(compare(name, args)?),
         _ => of_docker(name, args)?,
     })
 }
 
+/// The header of a column of labels, which is not the label's whole name: `com.example.my-label` is `my label`.
+pub(super) fn label_header(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
+}
+
 /// Go sets a blank between two operands when neither is a text.
-fn print(args: &[Value]) -> String {
+fn print(args: &[Typed]) -> String {
     let mut out = String::new();
     for (n, arg) in args.iter().enumerate() {
-        if n > 0 && !arg.is_string() && !args[n - 1].is_string() {
+        if n > 0 && !arg.value.is_string() && !args[n - 1].value.is_string() {
             out.push(' ');
         }
-        out.push_str(&inside(arg));
+        out.push_str(&arg.inside());
     }
     out
 }
@@ -59,7 +80,7 @@ fn of_docker(name: &str, args: &[Value]) -> Result<Value, String> {
     Ok(match name {
         "split" => json!(text(0)?.split(text(1)?).collect::<Vec<_>>()),
         "join" => match args.first() {
-            Some(Value::Array(list)) => json!(list.iter().map(inside).collect::<Vec<_>>().join(text(1)?)),
+            Some(Value::Array(list)) => json!(list.iter().map(show).collect::<Vec<_>>().join(text(1)?)),
             Some(Value::Null) => json!(""),
             Some(other) => {
                 return Err(format!("wrong type for value; expected []string; got {}", kind(other)));
@@ -117,16 +138,17 @@ fn length(value: &Value) -> Result<usize, String> {
     }
 }
 
-fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
-    let mut value = value.clone();
-    for key in keys {
-        value = match (&value, key) {
+fn index(indexed: &Typed, keys: &[Typed]) -> Result<Value, String> {
+    let mut value = indexed.value.clone();
+    for (n, key) in keys.iter().enumerate() {
+        value = match (&value, &key.value) {
             (Value::Array(list), Value::Number(n)) => {
                 let at = n.as_i64().and_then(|n| usize::try_from(n).ok());
                 at.and_then(|at| list.get(at)).cloned().ok_or_else(|| format!("index out of range: {n}"))?
             }
             (Value::Object(map), Value::String(name)) => {
-                map.get(name).cloned().unwrap_or_else(|| absent(map))
+                let absent = || if n == 0 { absent(indexed.nil, map) } else { Value::Null };
+                map.get(name).cloned().unwrap_or_else(absent)
             }
             (Value::Null, _) => return Err("index of untyped nil".into()),
             (Value::Array(_), other) => {
@@ -141,9 +163,14 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
     Ok(value)
 }
 
-/// What `index` gives for a key that is not there: a map of texts has an empty one, and one that is empty holds texts.
-fn absent(map: &serde_json::Map<String, Value>) -> Value {
-    if map.values().all(Value::is_string) { json!("") } else { Value::Null }
+/// What `index` gives for a key that is not there: a map of texts has an empty one.
+fn absent(nil: Option<Nil>, map: &serde_json::Map<String, Value>) -> Value {
+    let has_texts = match nil {
+        Some(Nil::MapOfTexts) => true,
+        Some(_) => false,
+        None => map.values().all(Value::is_string),
+    };
+    if has_texts { json!("") } else { Value::Null }
 }
 
 fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
@@ -169,7 +196,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
 }
 
 /// `%v %s %d %q %t %T %f %x %%` with flags, width and precision, as scripts use them.
-fn printf(format: &str, args: &[Value]) -> String {
+fn printf(format: &str, args: &[Typed]) -> String {
     let mut out = String::new();
     let mut args = args.iter();
     let mut chars = format.chars().peekable();
@@ -200,26 +227,31 @@ fn printf(format: &str, args: &[Value]) -> String {
             out.push_str(&format!("%!{verb}(MISSING)"));
             continue;
         };
-        let body = match (verb, arg) {
-            ('q', arg) => format!("{:?}", inside(arg)),
+        let body = match (verb, &arg.value) {
+            ('q', _) => arg.quoted(),
             ('f', Value::Number(n)) => format!("{:.*}", precision.unwrap_or(6), n.as_f64().unwrap_or(0.0)),
             ('x', Value::Number(n)) => format!("{:x}", n.as_i64().unwrap_or(0)),
             ('x', Value::String(text)) => common::digest::hex(text.as_bytes()),
-            ('s' | 'v', arg) => match precision {
-                Some(precision) => inside(arg).chars().take(precision).collect(),
-                None => inside(arg),
+            ('s', Value::Number(_) | Value::Bool(_)) => wrong_verb(verb, arg),
+            ('s' | 'v', _) => match precision {
+                Some(precision) => arg.inside().chars().take(precision).collect(),
+                None => arg.inside(),
             },
-            ('T', arg) => type_name(arg).to_owned(),
-            ('d', Value::Number(_)) | ('t', Value::Bool(_)) => inside(arg),
-            (verb, arg) => format!("%!{verb}({}={})", kind(arg), inside(arg)),
+            ('T', _) => arg.type_name().to_owned(),
+            ('d', Value::Number(_)) | ('t', Value::Bool(_)) => arg.inside(),
+            (verb, _) => wrong_verb(verb, arg),
         };
         out.push_str(&padded(&body, width, &flags));
     }
-    let extra: Vec<_> = args.map(|arg| format!("{}={}", kind(arg), inside(arg))).collect();
+    let extra: Vec<_> = args.map(|arg| format!("{}={}", arg.type_name(), arg.inside())).collect();
     if !extra.is_empty() {
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     out
+}
+
+fn wrong_verb(verb: char, arg: &Typed) -> String {
+    format!("%!{verb}({}={})", arg.type_name(), arg.inside())
 }
 
 fn padded(body: &str, width: usize, flags: &str) -> String {

@@ -43,7 +43,12 @@ impl Template {
 
     /// Applies the template to `data`.
     pub(crate) fn render(&self, data: &Value) -> Result<String, EvalError> {
-        eval::render(&self.body, data)
+        eval::render(&self.body, data, false)
+    }
+
+    /// The line of headers of a `table` format: `headers` holds them by field.
+    pub(crate) fn headers(&self, headers: &Value) -> Result<String, EvalError> {
+        eval::render(&self.body, headers, true)
     }
 
     /// The fields of the data that the template shows first-hand, in order: `table` formats make their header of them.
@@ -105,9 +110,10 @@ mod tests {
             Ok("0 []\nmap[]"),
         );
         check(
-            "{{.Config.Labels.a}} ({{index .Config.Labels \"a\"}}) {{.Config.Volumes.a}}",
-            Ok("<no value> () <no value>"),
+            "{{.Config.Labels.a}} ({{index .Config.Labels \"a\"}}) {{.Config.Volumes.a}} {{index .Config.Volumes \"a\"}}",
+            Ok("<no value> () <no value> <no value>"),
         );
+        check("{{index (index .Config.Volumes \"a\") 0}}", Err("error calling index: index of untyped nil"));
         check(
             "{{range .Config.Cmd}}x{{else}}none{{end}} {{with .Config.Volumes}}y{{else}}n{{end}}",
             Ok("none n"),
@@ -157,6 +163,37 @@ mod tests {
             r#"{{printf "%T %T %T" 1 1.5 "s"}} {{printf "%T %T %T" .Tags .Config.Labels .Nothing}}"#,
             "int float64 string []string map[string]string <nil>",
         );
+        check_render(
+            r#"{{printf "%T %q %q %q %q" .Size .Tags .Config.Labels .Id 65}} {{printf "%s|%d" 1 "x"}}"#,
+            r#"int64 ["a:1" "b:2"] map["x":"1" "y":"2"] "abc" 'A' %!s(int=1)|%!d(string=x)"#,
+        );
+    }
+
+    #[test]
+    fn structs_show_their_values_and_fields_have_the_names_of_go() {
+        let data = json!({
+            "Id": "abc", "Policy": {"Name": "no", "Count": 0}, "ExposedPorts": {"80/tcp": {}},
+            "Mounts": [{"Type": "bind", "RW": true, "Labels": {"a": "b"}}], "Client": {"ApiVersion": "1.41"},
+        });
+        let show = |text: &str| Template::parse(text).unwrap().render(&data).unwrap();
+        assert_eq!(
+            show("{{.ID}} {{.Client.APIVersion}} {{json .Client}}"),
+            r#"abc 1.41 {"ApiVersion":"1.41"}"#
+        );
+        assert_eq!(
+            show("{{.Policy}} {{.ExposedPorts}} {{.Mounts}}"),
+            "{no 0} map[80/tcp:{}] [{bind true map[a:b]}]"
+        );
+        assert_eq!(show(r#"{{printf "%v" .ExposedPorts}} {{print .Policy}}"#), "map[80/tcp:{}] {no 0}");
+    }
+
+    #[test]
+    fn a_table_of_labels_has_their_names_as_headers() {
+        let template = Template::parse("{{.Label \"com.example.my-label\"}}\t{{.Names}}").unwrap();
+        let headers = template.headers(&json!({"Label": "LABEL", "Names": "NAMES"})).unwrap();
+        assert_eq!(headers, "my label\tNAMES");
+        let line = template.render(&json!({"Label": {"com.example.my-label": "x"}, "Names": "web"})).unwrap();
+        assert_eq!(line, "x\tweb");
     }
 
     #[test]

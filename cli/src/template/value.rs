@@ -2,31 +2,140 @@
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// `fmt.Print` of a value as a template shows it.
-pub(super) fn show(value: &Value) -> String {
-    match value {
-        Value::Null => "<no value>".to_owned(),
-        other => inside(other),
+use super::field::{self, Nil};
+
+/// A value with what is known of the field that it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    pub(super) value: Value,
+    /// What the field is when it holds nothing.
+    pub(super) nil: Option<Nil>,
+    /// The field's type in Go.
+    go_type: Option<&'static str>,
+}
+
+impl From<Value> for Typed {
+    fn from(value: Value) -> Self {
+        Typed { value, nil: None, go_type: None }
     }
 }
 
-/// The same inside a list or map, where Go writes `<nil>`.
-pub(super) fn inside(value: &Value) -> String {
+impl Typed {
+    /// The value for what does not tell a nil list or map from an empty one.
+    pub(super) fn filled(self) -> Self {
+        let value = match (self.value, self.nil) {
+            (Value::Null, Some(Nil::List)) => json!([]),
+            (Value::Null, Some(Nil::Map | Nil::MapOfTexts)) => json!({}),
+            (value, _) => value,
+        };
+        Typed { value, ..self }
+    }
+
+    /// As a template prints it.
+    pub(super) fn shown(self) -> String {
+        let is_pointer = self.nil == Some(Nil::Pointer);
+        match self.filled() {
+            Typed { value: Value::Null, .. } if !is_pointer => "<no value>".to_owned(),
+            filled => filled.inside(),
+        }
+    }
+
+    /// The same as an argument, where Go writes `<nil>`.
+    pub(super) fn inside(&self) -> String {
+        format(&self.value, self.is_map(), &plain)
+    }
+
+    /// `%q`: every text in quotes.
+    pub(super) fn quoted(&self) -> String {
+        format(&self.value, self.is_map(), &|value| match value {
+            Value::String(text) => format!("{text:?}"),
+            Value::Number(n) => match n.as_u64().and_then(|n| char::from_u32(u32::try_from(n).ok()?)) {
+                Some(c) => format!("{c:?}"),
+                None => format!("%!q({}={n})", kind(value)),
+            },
+            other => format!("%!q({}={})", kind(other), plain(other)),
+        })
+    }
+
+    /// What `%T` prints: the type of docker's field.
+    pub(super) fn type_name(&self) -> &'static str {
+        self.go_type.unwrap_or(match &self.value {
+            Value::Null => "<nil>",
+            Value::Array(list) if list.iter().all(Value::is_string) => "[]string",
+            Value::Object(map) if map.values().all(Value::is_string) => "map[string]string",
+            other => kind(other),
+        })
+    }
+
+    fn is_map(&self) -> bool {
+        matches!(self.nil, Some(Nil::Map | Nil::MapOfTexts))
+    }
+
+    /// The field of this name.
+    pub(super) fn field(self, name: &str) -> Result<Typed, String> {
+        match (self.value, self.nil) {
+            // A map has any key, a struct has not any field.
+            (Value::Object(mut map), Some(Nil::Map | Nil::MapOfTexts)) => {
+                Ok(map.remove(name).unwrap_or_default().into())
+            }
+            (Value::Null, Some(Nil::Map | Nil::MapOfTexts)) => Ok(Value::Null.into()),
+            (Value::Object(mut map), _) => {
+                let found = map.remove(name).or_else(|| map.remove(field::in_json(name)?));
+                match (found, field::nil(name)) {
+                    (None, None) => Err(format!("map has no entry for key \"{name}\"")),
+                    (None, Some(Nil::Text)) => Ok(json!("").into()),
+                    (value, nil) => {
+                        let go_type = field::go_type(name);
+                        Ok(Typed { value: value.unwrap_or_default(), nil, go_type })
+                    }
+                }
+            }
+            (Value::Null, _) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
+            (other, _) => Err(format!("can't evaluate field {name} in type {}", kind(&other))),
+        }
+    }
+}
+
+/// `fmt.Print` of a value that no field is known of, as a template shows it.
+pub(super) fn show(value: &Value) -> String {
+    Typed::from(value.clone()).shown()
+}
+
+/// A value as `%v` writes it, with `simple` for texts, numbers and the like. What is no map is a struct: its values, in the
+/// order of its fields.
+fn format(value: &Value, is_map: bool, simple: &dyn Fn(&Value) -> String) -> String {
+    let inner = |name: &str, value: &Value| {
+        let is_map = matches!(field::nil(name), Some(Nil::Map | Nil::MapOfTexts));
+        format(value, is_map, simple)
+    };
     match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::Bool(b) => b.to_string(),
-        Value::Number(n) => n.to_string(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => format!("[{}]", list.iter().map(inside).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
+        Value::Array(list) => {
+            let items: Vec<_> = list.iter().map(|item| format(item, false, simple)).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) if is_map => {
             let mut pairs: Vec<_> = map.iter().collect();
             pairs.sort_by_key(|(name, _)| *name);
-            let pairs: Vec<_> =
-                pairs.iter().map(|(name, value)| format!("{name}:{}", inside(value))).collect();
-            format!("map[{}]", pairs.join(" "))
+            let pair = |(name, value): (&String, &Value)| {
+                format!("{}:{}", simple(&json!(name)), format(value, false, simple))
+            };
+            format!("map[{}]", pairs.into_iter().map(pair).collect::<Vec<_>>().join(" "))
         }
+        Value::Object(fields) => {
+            let values: Vec<_> = fields.iter().map(|(name, value)| inner(name, value)).collect();
+            format!("{{{}}}", values.join(" "))
+        }
+        value => simple(value),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -69,15 +178,5 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// What `%T` prints: the type of docker's field, which JSON shows by what is in it.
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Array(list) if list.iter().all(Value::is_string) => "[]string",
-        Value::Object(map) if map.values().all(Value::is_string) => "map[string]string",
-        other => kind(other),
     }
 }
