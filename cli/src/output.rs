@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::report::{self, verbatim};
+use crate::report::{self, verbatim, verbatim_with_code};
 use crate::template::{EvalError, ParseError, Template};
 
 /// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word, any other failure
@@ -54,48 +54,44 @@ pub(crate) fn log_to_stderr(level: &str) {
         .try_init();
 }
 
-/// The default look of a list: a column's header and the field that it shows.
-pub(crate) type Columns = &'static [(&'static str, &'static str)];
+/// A field of a list's lines: what templates and JSON call it, its header in a table, and its value.
+pub(crate) struct Column<R> {
+    name: &'static str,
+    header: &'static str,
+    value: fn(&R) -> Value,
+}
 
-/// Prints rows as docker does: the default table, `--format 'table …'`, `--format json`, or a template a row.
-/// `headers` names the column of each field that a `table` format may ask for.
-pub(crate) fn list(
-    rows: &[Map<String, Value>],
-    columns: Columns,
-    headers: Columns,
-    format: Option<&str>,
-) -> Result<()> {
-    let header = |field: &String| {
-        let known = headers.iter().find(|(_, name)| name == field).map(|(header, _)| (*header).to_owned());
-        known.unwrap_or_else(|| field.to_uppercase())
-    };
+/// A column. Values are texts, but that of `.Label "name"`, which is a map.
+pub(crate) const fn column<R>(name: &'static str, header: &'static str, value: fn(&R) -> Value) -> Column<R> {
+    Column { name, header, value }
+}
+
+/// Prints rows as docker does: the default table, which has the columns `shown`, `--format 'table …'`, `--format json`, or a
+/// template a row.
+pub(crate) fn list<R>(rows: &[R], columns: &[Column<R>], shown: &[&str], format: Option<&str>) -> Result<()> {
     match format.map(unescape).as_deref() {
         None | Some("" | "table") => {
-            let cell = |row: &Map<String, Value>, field: &str| match row.get(field) {
-                Some(Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
-                None => String::new(),
-            };
-            let head = columns.iter().map(|(header, _)| (*header).to_owned()).collect();
-            let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
+            let shown = shown.iter().filter_map(|name| columns.iter().find(|column| column.name == *name));
+            let head = shown.clone().map(|column| column.header.to_owned()).collect();
+            let body = rows.iter().map(|row| shown.clone().map(|column| text((column.value)(row))).collect());
             print(&aligned(&std::iter::once(head).chain(body).collect::<Vec<_>>()));
         }
-        Some("json" | "{{json .}}") => rows.iter().for_each(|row| line(without_maps(row))),
+        Some(format) if is_json(format) => rows.iter().for_each(|row| line(as_json(columns, row))),
         Some(format) => {
             let (table, body) = match format.strip_prefix("table") {
                 Some(rest) => (true, rest.trim_start()),
                 None => (false, format),
             };
             let template = Template::parse(body).map_err(|error| verbatim(error.to_string()))?;
-            check_fields(&template, rows)?;
+            check_fields(&template, columns)?;
             let mut lines = Vec::new();
             if table {
-                let fields = template.fields();
-                let names = fields.iter().map(|field| (field.clone(), Value::String(header(field))));
-                lines.push(rendered(&template, names.collect())?);
+                let headers = fields(columns, |column| Value::from(column.header));
+                lines.push(template.headers(&headers).map_err(|error| verbatim(error.to_string()))?);
             }
             for row in rows {
-                lines.push(rendered(&template, row.clone())?);
+                let values = fields(columns, |column| (column.value)(row));
+                lines.push(template.render(&values).map_err(|error| verbatim(error.to_string()))?);
             }
             if table {
                 let cells: Vec<Vec<String>> =
@@ -109,15 +105,26 @@ pub(crate) fn list(
     Ok(())
 }
 
-/// A line of a list, or docker's words for why there is none.
-fn rendered(template: &Template, row: Map<String, Value>) -> Result<String> {
-    template.render(&Value::Object(row)).map_err(|error| verbatim(error.to_string()))
+/// `json`, or the template that is spelled so.
+fn is_json(format: &str) -> bool {
+    format == "json" || format.split_whitespace().collect::<String>() == "{{json.}}"
 }
 
-/// A row has all its fields, so a template that asks for another one is wrong.
-fn check_fields(template: &Template, rows: &[Map<String, Value>]) -> Result<()> {
-    let Some(row) = rows.first() else { return Ok(()) };
-    match template.fields().iter().find(|field| !row.contains_key(*field)) {
+fn fields<R>(columns: &[Column<R>], value: impl Fn(&Column<R>) -> Value) -> Value {
+    columns.iter().map(|column| (column.name.to_owned(), value(column))).collect()
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// All lines have the same fields, so a template that asks for another one is wrong, also when there is no line.
+fn check_fields<R>(template: &Template, columns: &[Column<R>]) -> Result<()> {
+    let known = |field: &&String| columns.iter().any(|column| column.name == **field);
+    match template.fields().iter().find(|field| !known(field)) {
         Some(field) => Err(verbatim(format!(
             "template parsing error: template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in a line of this list"
         ))),
@@ -125,10 +132,12 @@ fn check_fields(template: &Template, rows: &[Map<String, Value>]) -> Result<()> 
     }
 }
 
-/// A row as docker writes it in JSON: texts only; maps are there for templates (`.Label "name"`).
-fn without_maps(row: &Map<String, Value>) -> Value {
-    let texts = row.iter().filter(|(_, value)| !value.is_object());
-    Value::Object(texts.map(|(name, value)| (name.clone(), value.clone())).collect())
+/// A row as docker writes it in JSON: texts only, sorted by name; maps are there for templates.
+fn as_json<R>(columns: &[Column<R>], row: &R) -> Value {
+    let mut texts: Vec<_> = columns.iter().map(|column| (column.name, (column.value)(row))).collect();
+    texts.retain(|(_, value)| !value.is_object());
+    texts.sort_by_key(|(name, _)| *name);
+    texts.into_iter().collect()
 }
 
 /// How one document is shown: a template, or `json`.
@@ -151,7 +160,8 @@ impl DocumentFormat {
 
 /// Prints one document by `--format`.
 pub(crate) fn document(value: &Value, format: &str) -> Result<()> {
-    let format = DocumentFormat::parse(format).map_err(|error| verbatim(error.to_string()))?;
+    let wrong = |error: ParseError| verbatim_with_code(error.to_string(), report::WRONG_TEMPLATE);
+    let format = DocumentFormat::parse(format).map_err(wrong)?;
     line(format.show(value).map_err(|error| verbatim(error.to_string()))?);
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | the command could not do what it was asked; the message says why |
-//! | 64 | the template of `inspect --format` does not parse |
+//! | 64 | the template of `--format` of `inspect`, `version` or `info` does not parse |
 //! | 125 | wrong flags, or `run` failed before the container's command was started |
 //! | 126, 127 | the container's command cannot be executed, or was not found |
 //! | 128+n | the container's command was ended by signal n |
@@ -33,6 +33,9 @@ pub(crate) const FAILED: u8 = 1;
 /// Wrong flags; for `run` also every failure of its own.
 pub(crate) const USAGE: u8 = 125;
 
+/// The template of a document does not parse.
+pub(crate) const WRONG_TEMPLATE: u8 = 64;
+
 /// An error whose text is printed as it is, because docker defines it, perhaps with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -59,6 +62,15 @@ pub(crate) fn system_words(error: &std::io::Error) -> String {
     let words = text.split(" (os error").next().unwrap_or_default();
     let mut letters = words.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// An error with its causes in one line, as docker prints it.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let words = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref() {
+        Some(error) => system_words(error),
+        None => error.to_string(),
+    };
+    std::iter::successors(Some(error), |error| error.source()).map(words).collect::<Vec<_>>().join(": ")
 }
 
 /// Prints a failure: what happened, then the chain of causes, one a line.

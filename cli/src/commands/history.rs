@@ -3,11 +3,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use common::image::{names, record};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::images::{id_text, require};
 use crate::context::Context;
-use crate::output::{self, Columns};
+use crate::output::{self, Column, column};
 
 /// Show how an image was made, newest step first
 #[derive(Debug, clap::Args)]
@@ -29,21 +29,32 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-const COLUMNS: Columns = &[
-    ("IMAGE", "ID"),
-    ("CREATED", "CreatedSince"),
-    ("CREATED BY", "CreatedBy"),
-    ("SIZE", "Size"),
-    ("COMMENT", "Comment"),
+/// One step of how an image was made.
+struct Line {
+    id: String,
+    created: Option<Timestamp>,
+    created_by: String,
+    size: String,
+    comment: String,
+    now: Timestamp,
+}
+
+const COLUMNS: &[Column<Line>] = &[
+    column("ID", "IMAGE", |line| json!(line.id)),
+    column("CreatedSince", "CREATED", |line| {
+        json!(line.created.map_or("N/A".to_owned(), |created| output::ago(created, line.now)))
+    }),
+    column("CreatedAt", "CREATED AT", |line| {
+        let date = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        json!(line.created.map_or(String::new(), date))
+    }),
+    column("CreatedBy", "CREATED BY", |line| json!(line.created_by)),
+    column("Size", "SIZE", |line| json!(line.size)),
+    column("Comment", "COMMENT", |line| json!(line.comment)),
 ];
 
-const DATED_COLUMNS: Columns = &[
-    ("IMAGE", "ID"),
-    ("CREATED AT", "CreatedAt"),
-    ("CREATED BY", "CreatedBy"),
-    ("SIZE", "Size"),
-    ("COMMENT", "Comment"),
-];
+const SHOWN: &[&str] = &["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
+const SHOWN_WITH_DATES: &[&str] = &["ID", "CreatedAt", "CreatedBy", "Size", "Comment"];
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
@@ -59,32 +70,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         });
     }
     let now = Timestamp::now();
-    let rows: Vec<Map<String, Value>> = config
-        .history
-        .iter()
-        .zip(sizes)
-        .rev()
-        .enumerate()
-        .map(|(n, (step, size))| {
-            let created = step.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-            let by = step.created_by.clone().unwrap_or_default();
-            let date = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let row = json!({
-                "Comment": step.comment.clone().unwrap_or_default(),
-                "CreatedAt": created.map_or(String::new(), date),
-                "CreatedBy": if args.no_trunc { by } else { output::ellipsis(&by.replace('\t', " "), 45) },
-                "CreatedSince": created.map_or("N/A".to_owned(), |created| output::ago(created, now)),
-                "ID": if n == 0 { id_text(&id, args.no_trunc) } else { "<missing>".to_owned() },
-                "Size": if args.human { output::size(size) } else { size.to_string() },
-            });
-            row.as_object().cloned().unwrap_or_default()
-        })
-        .collect();
+    let steps = config.history.iter().zip(sizes).rev().enumerate();
+    let lines = steps.map(|(n, (step, size))| {
+        let by = step.created_by.clone().unwrap_or_default();
+        Line {
+            id: if n == 0 { id_text(&id, args.no_trunc) } else { "<missing>".to_owned() },
+            created: step.created.as_deref().and_then(|text| text.parse().ok()),
+            created_by: if args.no_trunc { by } else { output::ellipsis(&by.replace('\t', " "), 45) },
+            size: if args.human { output::size(size) } else { size.to_string() },
+            comment: step.comment.clone().unwrap_or_default(),
+            now,
+        }
+    });
+    let lines: Vec<Line> = lines.collect();
     if args.quiet && args.format.is_none() {
-        rows.iter().filter_map(|row| row["ID"].as_str()).for_each(output::line);
+        lines.iter().for_each(|line| output::line(&line.id));
         return Ok(ExitCode::SUCCESS);
     }
-    let columns = if args.human { COLUMNS } else { DATED_COLUMNS };
-    output::list(&rows, columns, COLUMNS, args.format.as_deref())?;
+    let shown = if args.human { SHOWN } else { SHOWN_WITH_DATES };
+    output::list(&lines, COLUMNS, shown, args.format.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }

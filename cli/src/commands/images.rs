@@ -9,12 +9,12 @@ use common::platform::Platform;
 use common::reference::{Reference, Repository};
 use common::store::{ImageRecord, Store};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::filter::{self, Filter};
 use crate::context::Context;
-use crate::output::{self, Columns};
-use crate::report::{self, verbatim};
+use crate::output::{self, Column, column};
+use crate::report::{self, Verbatim, verbatim};
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -42,43 +42,46 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-const COLUMNS: Columns = &[
-    ("REPOSITORY", "Repository"),
-    ("TAG", "Tag"),
-    ("IMAGE ID", "ID"),
-    ("CREATED", "CreatedSince"),
-    ("SIZE", "Size"),
+/// A row, and what a line says of it besides.
+struct Line {
+    row: Row,
+    size_bytes: u64,
+    /// Nothing is cut off.
+    whole: bool,
+    now: Timestamp,
+}
+
+const COLUMNS: &[Column<Line>] = &[
+    column("Repository", "REPOSITORY", |line| json!(line.row.repository())),
+    column("Tag", "TAG", |line| json!(line.row.tag())),
+    column("Digest", "DIGEST", |line| {
+        json!(line.row.digest.as_ref().map_or("<none>".to_owned(), ToString::to_string))
+    }),
+    column("ID", "IMAGE ID", |line| json!(id_text(&line.row.image.id, line.whole))),
+    column("CreatedSince", "CREATED", |line| json!(output::ago(created(&line.row), line.now))),
+    column("CreatedAt", "CREATED AT", |line| json!(output::timestamp(created(&line.row)))),
+    column("Size", "SIZE", |line| json!(output::size(line.size_bytes))),
+    column("VirtualSize", "SIZE", |line| json!(output::size(line.size_bytes))),
+    column("SharedSize", "SHARED SIZE", |_| json!("N/A")),
+    column("UniqueSize", "UNIQUE SIZE", |_| json!("N/A")),
+    column("Containers", "CONTAINERS", |_| json!("N/A")),
 ];
 
-const COLUMNS_WITH_DIGESTS: Columns = &[
-    ("REPOSITORY", "Repository"),
-    ("TAG", "Tag"),
-    ("DIGEST", "Digest"),
-    ("IMAGE ID", "ID"),
-    ("CREATED", "CreatedSince"),
-    ("SIZE", "Size"),
-];
-
-const HEADERS: Columns = &[
-    ("REPOSITORY", "Repository"),
-    ("TAG", "Tag"),
-    ("DIGEST", "Digest"),
-    ("IMAGE ID", "ID"),
-    ("CREATED", "CreatedSince"),
-    ("CREATED AT", "CreatedAt"),
-    ("SIZE", "Size"),
-];
+const SHOWN: &[&str] = &["Repository", "Tag", "ID", "CreatedSince", "Size"];
+const SHOWN_WITH_DIGESTS: &[&str] = &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"];
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store()?;
     let filters = filter::parse(&args.filter, &["dangling", "label", "before", "since", "reference"])?;
-    let (mut rows, mut damaged) = rows(&store)?;
+    let (mut rows, mut damaged) = rows(&store, args.digests)?;
     if let Some(name) = &args.name {
         rows.retain(|row| row.is_named(name));
     }
     let limits = Limits::new(&store, &filters)?;
     rows.retain(|row| filter::all(&filters, |filter| limits.pass(&store, row, filter)));
-    rows.sort_by(|a, b| (b.image.created, &a.tag, &a.image.id).cmp(&(a.image.created, &b.tag, &b.image.id)));
+    rows.sort_by(|a, b| {
+        (b.image.created, &a.name, &a.image.id).cmp(&(a.image.created, &b.name, &b.image.id))
+    });
 
     if args.quiet && args.format.is_none() {
         let ids: Vec<String> = rows.iter().map(|row| id_text(&row.image.id, args.no_trunc)).collect();
@@ -87,60 +90,91 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     let now = Timestamp::now();
     let mut sizes = Sizes::new(&store);
-    let table: Vec<_> =
-        rows.iter().filter_map(|row| Some(row.fields(sizes.of(&row.image.id)?, args, now))).collect();
+    let line = |row: Row| {
+        let size_bytes = sizes.of(&row.image.id)?;
+        Some(Line { row, size_bytes, whole: args.no_trunc, now })
+    };
+    let lines: Vec<Line> = rows.into_iter().filter_map(line).collect();
     damaged.extend(sizes.damaged);
-    let columns = if args.digests { COLUMNS_WITH_DIGESTS } else { COLUMNS };
-    output::list(&table, columns, HEADERS, args.format.as_deref())?;
+    let shown = if args.digests { SHOWN_WITH_DIGESTS } else { SHOWN };
+    output::list(&lines, COLUMNS, shown, args.format.as_deref())?;
     Ok(report::passed_over(&damaged))
 }
 
 /// The image that a user means, or docker's words that there is none.
 pub(super) fn require(store: &Store, wanted: &str) -> Result<Found> {
-    names::find(store, wanted, Purpose::Handle(&Platform::host())).map_err(|error| match error {
-        NameError::NotFound { .. } | NameError::Reference(_) => verbatim(format!("Error: {error}")),
-        other => other.into(),
+    names::find(store, wanted, Purpose::Handle(&Platform::host())).map_err(|error| {
+        let words = format!("Error: {error}");
+        let dockers = matches!(error, NameError::NotFound { .. } | NameError::Reference(_));
+        let error = anyhow::Error::new(error);
+        if dockers { error.context(Verbatim { text: words, code: None }) } else { error }
     })
 }
 
-/// One line of the list: a tag of an image, or an image without one.
+/// One line of the list: a name of an image, or an image without one.
 struct Row {
     image: ImageRecord,
-    tag: Option<Reference>,
-    /// `repository@digest` of this repository.
+    /// A tag; a digest in a repository where the image has no tag.
+    name: Option<Reference>,
+    /// That of the name's repository.
     digest: Option<Digest>,
+    /// The image has a tag, here or in another row.
+    tagged: bool,
 }
 
-/// All lines, and what is wrong with the records that give none.
-fn rows(store: &Store) -> Result<(Vec<Row>, Vec<String>)> {
+/// All lines, with `every_digest` one for each that a name has, and what is wrong with the records that give none.
+fn rows(store: &Store, every_digest: bool) -> Result<(Vec<Row>, Vec<String>)> {
     let mut tags = names::tags(store)?;
     let (images, damaged) = store.images()?;
     tags.damaged.extend(damaged);
     let mut rows = Vec::new();
     for image in images {
-        let digest_in = |name: &Reference| {
-            let same = image.names.iter().find(|other| other.repository() == name.repository());
-            same.and_then(|name| name.digest().cloned())
-        };
-        let names = tags.by_image.remove(&image.id).unwrap_or_default();
+        let mut names = tags.by_image.remove(&image.id).unwrap_or_default();
+        let tagged = !names.is_empty();
+        for digest in &image.names {
+            if !names.iter().any(|name| name.repository() == digest.repository()) {
+                names.push(digest.clone());
+            }
+        }
         if names.is_empty() {
-            let digest = image.names.first().and_then(|name| name.digest().cloned());
-            rows.push(Row { image, tag: None, digest });
+            rows.push(Row { image, name: None, digest: None, tagged });
             continue;
         }
-        rows.extend(names.into_iter().map(|name| {
-            let digest = digest_in(&name);
-            Row { image: image.clone(), tag: Some(name), digest }
-        }));
+        for name in names {
+            let same = image.names.iter().filter(|other| other.repository() == name.repository());
+            let mut digests: Vec<_> = same.map(|name| name.digest().cloned()).collect();
+            digests.truncate(if every_digest { digests.len() } else { 1 });
+            if digests.is_empty() {
+                digests.push(None);
+            }
+            rows.extend(digests.into_iter().map(|digest| Row {
+                image: image.clone(),
+                name: Some(name.clone()),
+                digest,
+                tagged,
+            }));
+        }
     }
     Ok((rows, tags.damaged.iter().map(ToString::to_string).collect()))
 }
 
+fn created(row: &Row) -> Timestamp {
+    Timestamp::from_second(row.image.created).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 impl Row {
+    fn repository(&self) -> String {
+        self.name.as_ref().map_or("<none>".to_owned(), |name| name.repository().familiar())
+    }
+
+    fn tag(&self) -> String {
+        self.name.as_ref().and_then(Reference::tag).map_or("<none>".to_owned(), ToString::to_string)
+    }
+
     /// Whether the row's name is `wanted`: a repository, a repository with a tag, or a pattern of either.
     fn is_named(&self, wanted: &str) -> bool {
-        let Some(tag) = &self.tag else { return false };
-        let (familiar, repository) = (tag.familiar(), tag.repository().familiar());
+        let Some(name) = &self.name else { return false };
+        let (familiar, repository) = (name.familiar(), name.repository().familiar());
         if let Ok(wanted) = wanted.parse::<Repository>() {
             return wanted.familiar() == repository;
         }
@@ -148,30 +182,6 @@ impl Row {
             return wanted.familiar() == familiar;
         }
         filter::glob(wanted, &familiar) || filter::glob(wanted, &repository)
-    }
-
-    fn fields(&self, size_bytes: u64, args: &Args, now: Timestamp) -> Map<String, Value> {
-        let created = Timestamp::from_second(self.image.created).unwrap_or(Timestamp::UNIX_EPOCH);
-        let repository = match (&self.tag, self.image.names.first()) {
-            (Some(tag), _) => tag.repository().familiar(),
-            (None, Some(name)) => name.repository().familiar(),
-            (None, None) => "<none>".to_owned(),
-        };
-        let tag = self.tag.as_ref().and_then(Reference::tag).map_or("<none>".to_owned(), ToString::to_string);
-        let row = json!({
-            "Containers": "N/A",
-            "CreatedAt": output::timestamp(created),
-            "CreatedSince": output::ago(created, now),
-            "Digest": self.digest.as_ref().map_or("<none>".to_owned(), ToString::to_string),
-            "ID": id_text(&self.image.id, args.no_trunc),
-            "Repository": repository,
-            "SharedSize": "N/A",
-            "Size": output::size(size_bytes),
-            "Tag": tag,
-            "UniqueSize": "N/A",
-            "VirtualSize": output::size(size_bytes),
-        });
-        row.as_object().cloned().unwrap_or_default()
     }
 }
 
@@ -228,7 +238,8 @@ impl Limits {
 
     fn pass(&self, store: &Store, row: &Row, filter: &Filter) -> bool {
         match filter.name.as_str() {
-            "dangling" => row.tag.is_none() == (filter.value == "true"),
+            "dangling" if filter.value == "true" => !row.tagged,
+            "dangling" => row.name.is_some(),
             "reference" => row.is_named(&filter.value),
             "before" => self.before.is_some_and(|limit| row.image.created < limit),
             "since" => self.since.is_some_and(|limit| row.image.created > limit),

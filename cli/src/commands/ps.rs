@@ -1,18 +1,21 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use common::digest::Digest;
+use common::image::names::{self, NameError, Purpose};
+use common::platform::Platform;
 use common::store::Store;
 use engine::containers::{Container, Containers, Mount, MountSource, Status};
 use jiff::Timestamp;
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::filter::{self, Filter};
 use super::state::{Sizes, is_running, network_word, short_id, status_text, status_word, time};
 use crate::args::flags;
 use crate::context::Context;
-use crate::output::{self, Columns};
-use crate::report::verbatim;
+use crate::output::{self, Column, column};
+use crate::report::{chain, verbatim};
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -43,46 +46,45 @@ pub(crate) struct Args {
     size: bool,
 }
 
-const COLUMNS: Columns = &[
-    ("CONTAINER ID", "ID"),
-    ("IMAGE", "Image"),
-    ("COMMAND", "Command"),
-    ("CREATED", "RunningFor"),
-    ("STATUS", "Status"),
-    ("PORTS", "Ports"),
-    ("NAMES", "Names"),
+/// A container, and what a line says of it besides.
+struct Line {
+    container: Container,
+    /// The image's name, or its ID where that name means another image by now.
+    image: String,
+    size: String,
+    /// Nothing is cut off.
+    whole: bool,
+    now: Timestamp,
+}
+
+const COLUMNS: &[Column<Line>] = &[
+    column("ID", "CONTAINER ID", |line| json!(id_text(&line.container, line.whole))),
+    column("Image", "IMAGE", |line| json!(line.image)),
+    column("Command", "COMMAND", |line| json!(command_text(&line.container.config.args(), line.whole))),
+    column("RunningFor", "CREATED", |line| json!(output::ago(created(&line.container), line.now))),
+    column("CreatedAt", "CREATED AT", |line| json!(output::timestamp(created(&line.container)))),
+    column("Status", "STATUS", |line| json!(status_text(&line.container, line.now))),
+    column("State", "STATE", |line| json!(status_word(&line.container))),
+    column("Ports", "PORTS", |_| json!("")),
+    column("Names", "NAMES", |line| json!(line.container.name())),
+    column("Labels", "LABELS", |line| json!(labels_text(&line.container))),
+    column("Label", "LABEL", |line| json!(line.container.config.process.labels)),
+    column("Mounts", "MOUNTS", |line| json!(mounts_text(&line.container, line.whole))),
+    column("Networks", "NETWORKS", |line| json!(network_word(&line.container))),
+    column("LocalVolumes", "LOCAL VOLUMES", |_| json!("0")),
+    column("Size", "SIZE", |line| json!(line.size)),
 ];
 
-const COLUMNS_WITH_SIZE: Columns = &[
-    ("CONTAINER ID", "ID"),
-    ("IMAGE", "Image"),
-    ("COMMAND", "Command"),
-    ("CREATED", "RunningFor"),
-    ("STATUS", "Status"),
-    ("PORTS", "Ports"),
-    ("NAMES", "Names"),
-    ("SIZE", "Size"),
-];
-
-const HEADERS: Columns = &[
-    ("CONTAINER ID", "ID"),
-    ("IMAGE", "Image"),
-    ("COMMAND", "Command"),
-    ("CREATED", "RunningFor"),
-    ("CREATED AT", "CreatedAt"),
-    ("STATUS", "Status"),
-    ("STATE", "State"),
-    ("PORTS", "Ports"),
-    ("NAMES", "Names"),
-    ("LABELS", "Labels"),
-    ("MOUNTS", "Mounts"),
-    ("NETWORKS", "Networks"),
-    ("SIZE", "Size"),
-];
+/// What the table shows unless it is asked for something else; the last with `--size` only.
+const SHOWN: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 const KNOWN_FILTERS: &[&str] = &[
     "id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume", "health",
+    "publish", "expose", "is-task",
 ];
+
+/// Of these there is `none` here yet.
+const HEALTH_WORDS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 
 /// All that docker has; of some there is no container here yet.
 const STATUS_WORDS: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
@@ -94,7 +96,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     containers.sort_by_key(|container| std::cmp::Reverse(container.config.created_ns));
     let newest = if args.latest { 1 } else { args.last };
     let by_state = filters.iter().any(|filter| matches!(filter.name.as_str(), "status" | "exited"));
-    let limits = Limits::new(&containers, &filters)?;
+    let limits = Limits::new(&store, &containers, &filters)?;
     if !args.all && newest < 0 && !by_state {
         containers.retain(is_running);
     }
@@ -104,18 +106,34 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     if args.quiet && args.format.is_none() {
         containers.iter().map(|container| id_text(container, args.no_trunc)).for_each(output::line);
+        warn_of_damage(containers.iter());
         return Ok(ExitCode::SUCCESS);
     }
     let now = Timestamp::now();
     let sizes = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
-    let mut rows = Vec::new();
-    for container in &containers {
-        let size = if sizes { size_text(&store, container)? } else { "0B".to_owned() };
-        rows.push(row(container, args.no_trunc, now, &size));
+    let mut lines = Vec::new();
+    for container in containers {
+        let size = if sizes { size_text(&store, &container)? } else { "0B".to_owned() };
+        let image = image_text(&store, &container, args.no_trunc);
+        lines.push(Line { container, image, size, whole: args.no_trunc, now });
     }
-    let columns = if args.size { COLUMNS_WITH_SIZE } else { COLUMNS };
-    output::list(&rows, columns, HEADERS, args.format.as_deref())?;
+    let shown = if args.size { SHOWN } else { &SHOWN[..SHOWN.len() - 1] };
+    output::list(&lines, COLUMNS, shown, args.format.as_deref())?;
+    warn_of_damage(lines.iter().map(|line| &line.container));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Damaged containers are listed, with what is known of them.
+fn warn_of_damage<'c>(containers: impl Iterator<Item = &'c Container>) {
+    for container in containers {
+        if let Some(damage) = container.damage() {
+            let id = short_id(container);
+            output::note(format!(
+                "WARNING: container {id} is damaged: {}; `rm -f {id}` removes it",
+                chain(damage)
+            ));
+        }
+    }
 }
 
 fn id_text(container: &Container, whole: bool) -> String {
@@ -127,12 +145,14 @@ struct Limits {
     /// When the containers that `before` and `since` name were created.
     before: Option<i64>,
     since: Option<i64>,
+    /// The values of `ancestor` that name images, with these.
+    ancestors: Vec<(String, Digest)>,
     /// The values of `name`, with the patterns that they are.
     names: Vec<(String, Regex)>,
 }
 
 impl Limits {
-    fn new(containers: &[Container], filters: &[Filter]) -> Result<Self> {
+    fn new(store: &Store, containers: &[Container], filters: &[Filter]) -> Result<Self> {
         let named = |name| filters.iter().filter(move |filter: &&Filter| filter.name == name);
         let created = |name| -> Result<Option<i64>> {
             let Some(filter) = named(name).next_back() else { return Ok(None) };
@@ -147,15 +167,28 @@ impl Limits {
         };
         filter::check_values(filters, "status", STATUS_WORDS)
             .map_err(|wrong| verbatim(format!("Error: Invalid filter 'status={wrong}'")))?;
+        filter::check_values(filters, "is-task", &["true", "false"])
+            .map_err(|wrong| verbatim(format!("Error: Invalid filter 'is-task=[{wrong}]'")))?;
+        filter::check_values(filters, "health", HEALTH_WORDS)
+            .map_err(|wrong| verbatim(format!("Error: Unrecognised filter value for health: {wrong}")))?;
+        if let Some(wrong) = named("exited").find(|filter| filter.value.parse::<i64>().is_err()) {
+            let value = &wrong.value;
+            return Err(verbatim(format!("Error: strconv.Atoi: parsing \"{value}\": invalid syntax")));
+        }
         let names = named("name").map(|filter| {
             let pattern = Regex::new(&filter.value).map_err(|_| {
                 verbatim(format!("Error: Invalid filter 'name': `{}` is no pattern", filter.value))
             })?;
             Ok((filter.value.clone(), pattern))
         });
+        let ancestor = |filter: &Filter| {
+            let found = names::find(store, &filter.value, Purpose::Handle(&Platform::host())).ok()?;
+            Some((filter.value.clone(), found.id))
+        };
         Ok(Limits {
             before: created("before")?,
             since: created("since")?,
+            ancestors: named("ancestor").filter_map(ancestor).collect(),
             names: names.collect::<Result<_>>()?,
         })
     }
@@ -172,13 +205,10 @@ impl Limits {
             "exited" => {
                 container.state.status == Status::Exited && container.state.exit_code.to_string() == value
             }
-            "ancestor" => {
-                let id = config.image.as_ref().map(ToString::to_string).unwrap_or_default();
-                let named = [&config.image_name, config.image_name.trim_end_matches(":latest")];
-                named.contains(&value.trim_end_matches(":latest"))
-                    || id == value
-                    || id.trim_start_matches("sha256:").starts_with(value)
-            }
+            "ancestor" => self
+                .ancestors
+                .iter()
+                .any(|(text, image)| text == value && config.image.as_ref() == Some(image)),
             "before" => self.before.is_some_and(|limit| config.created_ns < limit),
             "since" => self.since.is_some_and(|limit| config.created_ns > limit),
             "network" => network_word(container) == value,
@@ -187,6 +217,8 @@ impl Limits {
                 source.as_os_str() == value || mount.destination.as_os_str() == value
             }),
             "health" => value == "none",
+            // Nothing is published yet, and there are no services.
+            "is-task" => value == "false",
             "label" => match value.split_once('=') {
                 Some((name, value)) => config.process.labels.get(name).is_some_and(|found| found == value),
                 None => config.process.labels.contains_key(value),
@@ -196,31 +228,29 @@ impl Limits {
     }
 }
 
-fn row(container: &Container, whole: bool, now: Timestamp, size: &str) -> Map<String, Value> {
+fn created(container: &Container) -> Timestamp {
+    time(Some(container.config.created_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The image as it was named, if that still means the same image.
+fn image_text(store: &Store, container: &Container, whole: bool) -> String {
     let config = &container.config;
-    let created = time(Some(config.created_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let command = command_text(&config.args(), whole);
-    let labels: Vec<String> =
-        config.process.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mounts: Vec<String> = config.mounts.iter().map(|mount| mount_text(mount, whole)).collect();
-    let row = json!({
-        "Command": command,
-        "CreatedAt": output::timestamp(created),
-        "ID": id_text(container, whole),
-        "Image": config.image_name,
-        "Label": config.process.labels,
-        "Labels": labels.join(","),
-        "LocalVolumes": "0",
-        "Mounts": mounts.join(","),
-        "Names": container.name(),
-        "Networks": network_word(container),
-        "Ports": "",
-        "RunningFor": output::ago(created, now),
-        "Size": size,
-        "State": status_word(container),
-        "Status": status_text(container, now),
-    });
-    row.as_object().cloned().unwrap_or_default()
+    let Some(id) = &config.image else { return config.image_name.clone() };
+    match names::find(store, &config.image_name, Purpose::Handle(&Platform::host())) {
+        Ok(found) if found.id != *id => super::images::id_text(id, whole),
+        Err(NameError::NotFound { .. }) => super::images::id_text(id, whole),
+        _ => config.image_name.clone(),
+    }
+}
+
+fn labels_text(container: &Container) -> String {
+    let labels = container.config.process.labels.iter();
+    labels.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn mounts_text(container: &Container, whole: bool) -> String {
+    let mounts = container.config.mounts.iter();
+    mounts.map(|mount| mount_text(mount, whole)).collect::<Vec<_>>().join(",")
 }
 
 /// A mount as docker's list shows it: its source, of fifteen characters at most.

@@ -93,3 +93,66 @@ fn a_running_container_is_removed_by_force_each_time() {
     assert_eq!(world.gantry(["ps", "-aq"]).ok().text(), "");
     world.close();
 }
+
+#[test]
+fn a_damaged_container_is_seen_named_and_removed_by_force() {
+    let world = world!();
+    let run = |name: &str| world.gantry(["run", "--network", "none", "--name", name, "busybox", "true"]).ok();
+    run("whole");
+    for (record, status) in
+        [("config.json", "Exited (0)"), ("settings.json", "Exited (0)"), ("state.json", "Dead")]
+    {
+        run("broken");
+        let id = world.gantry(["ps", "-aq", "--no-trunc", "-f", "name=broken"]).ok().text().to_owned();
+        let short = &id[..12];
+        std::fs::remove_file(world.store().join("containers").join(&id).join(record)).expect("it is there");
+        let list = world.gantry(["ps", "-a", "--format", "{{.ID}} {{.Names}} {{.Status}}"]).ok();
+        let lines: Vec<&str> = list.text().lines().collect();
+        assert!(lines[0].starts_with(&format!("{short} broken {status}")), "{lines:?}");
+        assert!(lines[1].contains(" whole Exited (0)"), "{lines:?}");
+        let list = list.says(&format!("WARNING: container {short} is damaged: cannot read "));
+        list.says(&format!("/{record}: no such file or directory; `rm -f {short}` removes it\n"));
+        world
+            .gantry(["rm", "broken"])
+            .fails(1)
+            .says("is damaged and can only be removed by force: cannot read ");
+        world.gantry(["inspect", "-f", "{{.State.Error}}", short]).ok();
+        assert_eq!(world.gantry(["rm", "-f", short]).ok().text(), short);
+        assert_eq!(world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok().text(), "whole");
+    }
+    world.close();
+}
+
+#[test]
+fn the_list_shows_an_id_where_the_name_means_another_image() {
+    let world = world!();
+    world.gantry(["tag", "busybox", "app"]).ok();
+    world.gantry(["run", "--network", "none", "--name", "one", "-l", "a.b-c=d", "app", "true"]).ok();
+    let image = || world.gantry(["ps", "-a", "--format", "{{.Image}}"]).ok().text().to_owned();
+    assert_eq!(image(), "app");
+    world.write("context/Dockerfile", "FROM busybox\nENV A=b\n");
+    world.gantry(["build", "-q", "-t", "app", "context"]).ok();
+    let id = world.gantry(["images", "-q", "busybox"]).ok().text().to_owned();
+    assert_eq!(image(), id);
+    let table = world.gantry(["ps", "-a", "--format", "table {{.Label \"a.b-c\"}}\t{{.Names}}"]).ok();
+    assert_eq!(table.text(), "b c       NAMES\nd         one");
+    world.close();
+}
+
+#[test]
+fn filters_of_the_list_are_dockers() {
+    let world = world!();
+    world.gantry(["run", "--network", "none", "--name", "one", "busybox", "true"]).ok();
+    let list = |filter: &str| world.gantry(["ps", "-a", "--format", "{{.Names}}", "-f", filter]);
+    for (filter, expected) in
+        [("exited=0", "one"), ("is-task=false", "one"), ("publish=80", ""), ("expose=1-9", "")]
+    {
+        assert_eq!(list(filter).ok().text(), expected, "{filter}");
+    }
+    list("exited=x").fails(1).says(r#"strconv.Atoi: parsing "x": invalid syntax"#);
+    list("health=ill").fails(1).says("Unrecognised filter value for health: ill");
+    list("is-task=x").fails(1).says("Invalid filter 'is-task=[x]'");
+    // Also where there is no line.
+    world.gantry(["ps", "--format", "{{.Nope}}"]).fails(1).says("can't evaluate field Nope");
+    world.close();
+}

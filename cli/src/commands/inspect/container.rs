@@ -2,10 +2,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use common::store::Store;
-use engine::containers::{Container, MountSource};
+use engine::containers::{Container, MountSource, Status};
 use serde_json::{Value, json};
 
 use crate::commands::state::{Sizes, is_running, network_word, status_word, time};
+use crate::report::chain;
 
 /// docker's document of a container; with `size` also how much it has written, and how much is below that.
 pub(super) fn document(store: &Store, container: &Container, size: bool) -> Result<Value> {
@@ -25,10 +26,10 @@ pub(super) fn document(store: &Store, container: &Container, size: bool) -> Resu
             "Paused": false,
             "Restarting": false,
             "OOMKilled": false,
-            "Dead": false,
+            "Dead": state.status == Status::Dead,
             "Pid": state.process.as_ref().filter(|_| running).map_or(0, |process| process.pid),
             "ExitCode": state.exit_code,
-            "Error": state.error,
+            "Error": container.damage().map_or_else(|| state.error.clone(), |damage| chain(damage)),
             "StartedAt": instant(state.started_ns),
             "FinishedAt": instant(state.finished_ns),
         },
@@ -102,6 +103,8 @@ fn host_config(container: &Container) -> Value {
         "UsernsMode": "",
         "ShmSize": 64 << 20,
         "Runtime": "gantry",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
     });
     document.as_object_mut().into_iter().for_each(|fields| fields.extend(without_limits()));
     document
@@ -115,18 +118,32 @@ fn without_limits() -> serde_json::Map<String, Value> {
         "NanoCpus": 0,
         "CgroupParent": "",
         "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": null,
+        "BlkioDeviceWriteBps": null,
+        "BlkioDeviceReadIOps": null,
+        "BlkioDeviceWriteIOps": null,
         "CpuPeriod": 0,
         "CpuQuota": 0,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
         "CpusetCpus": "",
         "CpusetMems": "",
         "Devices": [],
         "DeviceCgroupRules": null,
+        "DeviceRequests": null,
+        "KernelMemory": 0,
+        "KernelMemoryTCP": 0,
         "MemoryReservation": 0,
         "MemorySwap": 0,
         "MemorySwappiness": null,
         "OomKillDisable": false,
         "PidsLimit": null,
-        "Ulimits": [],
+        "Ulimits": null,
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
     });
     fields.as_object().cloned().unwrap_or_default()
 }
@@ -202,12 +219,20 @@ fn network_settings(container: &Container) -> Value {
     json!({
         "Bridge": "",
         "SandboxID": "",
-        "SandboxKey": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
         "Ports": {},
+        "SandboxKey": "",
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
         "EndpointID": "",
         "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
         "IPAddress": "",
         "IPPrefixLen": 0,
+        "IPv6Gateway": "",
         "MacAddress": "",
         "Networks": {network_word(container): network},
     })
