@@ -1,6 +1,6 @@
 //! Images of this machine: import, names, save and load, inspect, history.
 
-use tests::{World, busybox_root, import_busybox, skip};
+use tests::{Server, World, busybox_root, import_busybox, skip};
 
 /// A world with busybox; `None` without one.
 fn world() -> Option<World> {
@@ -146,6 +146,39 @@ fn import_reads_compressed_roots_and_applies_changes() {
 }
 
 #[test]
+fn a_digest_is_one_name_of_several() {
+    let (world, registry) = (world!(), World::new());
+    let server = Server::start(&registry, &[]);
+    let name = format!("{}/team/app", server.address);
+    let tags = || {
+        let list = world.gantry(["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok();
+        list.text().replace(&name, "app").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    world.gantry(["tag", "busybox", &format!("{name}:1")]).ok();
+    world.gantry(["push", "-q", &format!("{name}:1")]).ok();
+    let digest =
+        world.gantry(["inspect", "-f", "{{index .RepoDigests 0}}", "busybox"]).ok().text().to_owned();
+
+    assert_eq!(world.gantry(["rmi", &digest]).ok().text(), format!("Untagged: {digest}"));
+    assert_eq!(tags(), ["app:1", "busybox:latest"]);
+    world.gantry(["rmi", "-f", &digest]).ok().says("No such image: ");
+
+    world.gantry(["pull", "-q", &digest]).ok();
+    let untagged = world.gantry(["rmi", &format!("{name}:1")]).ok();
+    assert_eq!(untagged.text(), format!("Untagged: {name}:1\nUntagged: {digest}"));
+    // A digest alone keeps an image as a tag does, and is a line of the list.
+    world.gantry(["pull", "-q", &digest]).ok();
+    assert_eq!(world.gantry(["rmi", "busybox"]).ok().text(), "Untagged: busybox:latest");
+    assert_eq!(tags(), ["app:<none>"]);
+    let removed = world.gantry(["rmi", &digest]).ok();
+    assert!(removed.text().starts_with(&format!("Untagged: {digest}\nDeleted: sha256:")), "{removed:?}");
+    assert_eq!(world.gantry(["images", "-aq"]).ok().text(), "");
+    server.stop();
+    registry.close();
+    world.close();
+}
+
+#[test]
 fn formats_and_filters_of_the_list() {
     let world = world!();
     world.gantry(["tag", "busybox", "team/app:1.2"]).ok();
@@ -155,6 +188,11 @@ fn formats_and_filters_of_the_list() {
         list(&["--format", "table {{.Repository}}\t{{.Tag}}", "busybox"]),
         "REPOSITORY   TAG\nbusybox      latest"
     );
+    let table = list(&["--format", "table {{.VirtualSize}}\t{{.SharedSize}}", "busybox"]);
+    assert!(table.starts_with("SIZE "), "{table}");
+    assert!(table.lines().next().is_some_and(|line| line.ends_with(" SHARED SIZE")), "{table}");
+    let json = list(&["--format", "{{ json . }}", "team/app"]);
+    assert!(json.starts_with(r#"{"Containers":"N/A","CreatedAt":"#), "{json}");
     assert_eq!(list(&["-q", "--filter", "dangling=true"]), "");
     assert_eq!(list(&["-q", "--filter", "reference=team/*"]).lines().count(), 1);
     assert_eq!(list(&["-qa"]).lines().count(), 2);

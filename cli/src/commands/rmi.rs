@@ -2,9 +2,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::digest::Digest;
-use common::image::names::{self, Found};
+use common::image::names::{self, Found, NameError};
 use common::layer;
-use common::reference::{Reference, Repository};
+use common::reference::Reference;
 use common::store::{Store, if_sound};
 use engine::containers::{Container, Containers};
 
@@ -43,7 +43,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for error in failures {
         let shown = report::failure(&error, report::FAILED);
-        if !(args.force && error.to_string().contains("No such image")) {
+        let missing = matches!(error.downcast_ref(), Some(NameError::NotFound { .. }));
+        if !(args.force && missing) {
             code = shown;
         }
     }
@@ -69,17 +70,21 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
     let users: Vec<&Container> =
         containers.iter().filter(|container| container.config.image.as_ref() == Some(&found.id)).collect();
 
-    if let Some(name @ Reference::Tag(..)) = &found.name
-        && tags.iter().any(|tag| tag != name)
-    {
-        names::remove_tag(store, name, &found.id)?;
-        let mut lines = vec![format!("Untagged: {}", name.familiar())];
-        if !tags.iter().any(|tag| tag != name && tag.repository() == name.repository()) {
-            lines.extend(remove_digests(store, &found.id, name.repository())?);
-        }
-        return Ok(lines);
-    }
     let digests = if_sound(store.image(&found.id))?.map(|image| image.names).unwrap_or_default();
+    if let Some(name) = &found.name {
+        let mut all = tags.iter().chain(&digests);
+        let last_tag = name.digest().is_none()
+            && !tags.iter().any(|tag| tag != name && tag.repository() == name.repository());
+        // Without a tag in their repository, digests are names of nothing.
+        let goes = |other: &Reference| {
+            is_same_name(other, name)
+                || last_tag && other.tag().is_none() && other.repository() == name.repository()
+        };
+        if all.any(|other| !goes(other)) {
+            let gone: Vec<Reference> = digests.iter().filter(|digest| goes(digest)).cloned().collect();
+            return untag(store, &found.id, name, &gone);
+        }
+    }
     refuse(&found, &tags, &digests, &users, wanted, force)?;
 
     let mut lines = Vec::new();
@@ -100,18 +105,22 @@ fn remove(store: &Store, wanted: &str, force: bool) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Takes an image's digests of a repository away, whose last tag is gone: without it they are names of nothing.
-fn remove_digests(store: &Store, id: &Digest, repository: &Repository) -> Result<Vec<String>> {
+/// The same tag, or the same digest, whatever tag stands in front of that.
+fn is_same_name(one: &Reference, other: &Reference) -> bool {
+    one.repository() == other.repository() && one.identifier() == other.identifier()
+}
+
+/// Takes a name away from an image that keeps others, and those of its digests that go with it.
+fn untag(store: &Store, id: &Digest, name: &Reference, digests: &[Reference]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    store.update_image(id, |image| {
-        image.names.retain(|name| {
-            let stays = name.repository() != repository;
-            if !stays {
-                lines.push(format!("Untagged: {}", name.familiar()));
-            }
-            stays
-        });
-    })?;
+    if name.digest().is_none() {
+        names::remove_tag(store, name, id)?;
+        lines.push(format!("Untagged: {}", name.familiar()));
+    }
+    if !digests.is_empty() {
+        store.update_image(id, |image| image.names.retain(|name| !digests.contains(name)))?;
+        lines.extend(digests.iter().map(|digest| format!("Untagged: {}", digest.familiar())));
+    }
     Ok(lines)
 }
 
