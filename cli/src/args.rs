@@ -263,8 +263,8 @@ mod tests {
             ("serve --tls-cert c.pem", r#"required flag(s) "tls-key" not set"#, 125),
             ("serve --tls-key k.pem", r#"required flag(s) "tls-cert" not set"#, 125),
             (
-                "pull --platform= busybox",
-                r#"invalid argument "" for "--platform" flag: `` is not a platform; expected `os/architecture[/variant]`, e.g. `linux/amd64`"#,
+                "pull --platform=x busybox",
+                r#"invalid argument "x" for "--platform" flag: `x` is not a platform; expected `os/architecture[/variant]`, e.g. `linux/amd64`"#,
                 125,
             ),
             ("images --help=foo", r#"invalid argument "foo" for "-h, --help" flag: it takes no value"#, 125),
@@ -281,6 +281,7 @@ mod tests {
             "ps -aq -n -1 --no-trunc=false --latest=F",
             "history --human=false -q=false busybox",
             "pull --disable-content-trust=false -q busybox",
+            "pull --platform= busybox",
             "import -c -x - name",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));

@@ -4,6 +4,7 @@
 //! (`--name -x`), and of a flag that is given twice the last one counts.
 
 use clap::{ArgAction, Command};
+use common::platform::Platform;
 
 /// Makes a command and its verbs read flags as docker does. Help is shown from the command as it was before, since there a
 /// flag is a flag and not `--rm[=<RM>]`.
@@ -37,4 +38,9 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 /// What Go's `strconv.ParseInt` takes, with its words for all else.
 pub(crate) fn integer(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+}
+
+/// A platform; nothing, as a script's empty variable gives it, is this machine's.
+pub(crate) fn platform(text: &str) -> Result<Platform, <Platform as std::str::FromStr>::Err> {
+    if text.is_empty() { Ok(Platform::host()) } else { text.parse() }
 }

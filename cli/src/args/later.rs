@@ -80,7 +80,6 @@ const RUN: &[Flag] = &[
     ("ipc", None),
     ("isolation", None),
     ("kernel-memory", None),
-    ("label-file", None),
     ("link", None),
     ("link-local-ip", None),
     ("log-driver", None),

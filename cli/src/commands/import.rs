@@ -9,6 +9,7 @@ use common::reference::Reference;
 
 use super::load::open;
 use super::tag::check_new_name;
+use crate::args::flags;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
     /// What the image runs on [default: this machine]
-    #[arg(long, value_name = "OS/ARCH")]
+    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
     platform: Option<Platform>,
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use common::image::archive::{self, Loaded};
 use common::platform::Platform;
 
+use crate::args::flags;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Of an index, load the image for this platform [default: all that are in it]
-    #[arg(long, value_name = "OS/ARCH")]
+    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
     platform: Option<Platform>,
     /// Print no progress
     #[arg(short, long)]

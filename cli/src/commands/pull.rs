@@ -7,6 +7,7 @@ use common::platform::Platform;
 use common::reference::{Reference, Repository};
 
 use super::login::runtime;
+use crate::args::flags;
 use crate::context::Context;
 use crate::interrupt;
 use crate::output;
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all_tags: bool,
     /// The image for this platform [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
+    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
     platform: Option<Platform>,
     /// Print no progress
     #[arg(short, long)]
@@ -35,6 +36,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let say = (!args.quiet).then_some(output::line as fn(String));
     if args.all_tags {
         let repository: Repository =
             args.name.parse().map_err(|error| match args.name.parse::<Reference>() {
@@ -44,7 +46,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         let client = context.client()?;
         let mut old = true;
         for reference in runtime()?.block_on(pull::tags(&client, &repository))? {
-            old &= announced(context, &reference, &platform, args.quiet)?.up_to_date;
+            old &= announced(context, &reference, &platform, say)?.up_to_date;
         }
         end(args.quiet, old, &repository.familiar(), &repository);
         return Ok(ExitCode::SUCCESS);
@@ -53,34 +55,46 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     if !args.quiet && args.name.parse::<Repository>().is_ok() && reference.digest().is_none() {
         output::line("Using default tag: latest");
     }
-    let pulled = announced(context, &reference, &platform, args.quiet)?;
+    let pulled = announced(context, &reference, &platform, say)?;
     end(args.quiet, pulled.up_to_date, &reference.familiar(), &reference);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pulls one image between docker's lines about it.
-fn announced(context: &Context, reference: &Reference, platform: &Platform, quiet: bool) -> Result<Pulled> {
-    if !quiet {
-        let repository = reference.repository();
-        output::line(format!("{}: Pulling from {}", reference.identifier(), repository.path()));
-    }
-    let pulled = one(context, reference, platform, quiet)?;
-    if !quiet {
-        output::line(format!("Digest: {}", pulled.digest));
-    }
+/// Pulls one image for `run`, whose stdout belongs to the command: docker's lines go to stderr.
+pub(super) fn for_run(context: &Context, reference: &Reference, platform: &Platform) -> Result<Pulled> {
+    let pulled = announced(context, reference, platform, Some(output::note))?;
+    output::note(status(pulled.up_to_date, &reference.familiar()));
+    Ok(pulled)
+}
+
+/// Pulls one image between docker's lines about it; without `say` in silence.
+fn announced(
+    context: &Context,
+    reference: &Reference,
+    platform: &Platform,
+    say: Option<fn(String)>,
+) -> Result<Pulled> {
+    let Some(say) = say else { return one(context, reference, platform, true) };
+    say(format!("{}: Pulling from {}", reference.identifier(), reference.repository().path()));
+    let pulled = one(context, reference, platform, false)?;
+    say(format!("Digest: {}", pulled.digest));
     Ok(pulled)
 }
 
 /// docker's last lines: what came of it, and the whole name.
 fn end(quiet: bool, up_to_date: bool, familiar: &str, name: &dyn Display) {
     if !quiet {
-        let status = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-        output::line(format!("Status: {status} for {familiar}"));
+        output::line(status(up_to_date, familiar));
     }
     output::line(name);
 }
 
-/// Pulls one image; also used by `run` and `build` for images that are not here.
+fn status(up_to_date: bool, familiar: &str) -> String {
+    let status = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+    format!("Status: {status} for {familiar}")
+}
+
+/// Pulls one image; also used by `build` for images that are not here.
 pub(super) fn one(
     context: &Context,
     reference: &Reference,

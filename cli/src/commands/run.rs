@@ -16,9 +16,10 @@ use engine::{Attachment, Stream, WindowSize};
 
 use self::id_file::IdFile;
 use super::pull;
+use crate::args::flags;
 use crate::context::Context;
 use crate::output;
-use crate::report::{self, verbatim, verbatim_with_code};
+use crate::report::{self, chain, verbatim, verbatim_with_code};
 
 mod environment;
 mod id_file;
@@ -87,6 +88,9 @@ pub(crate) struct Args {
     /// Add a label
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
+    /// Read labels from a file, a line each
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// The root cannot be changed
     #[arg(long)]
     read_only: bool,
@@ -94,7 +98,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"])]
     pull: String,
     /// The image for this platform [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
+    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
     platform: Option<Platform>,
     /// Write the container's ID to this file
     #[arg(long, value_name = "FILE")]
@@ -112,7 +116,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         return Err(verbatim_with_code("the input device is not a TTY", 1));
     }
     let network = network::mode(&args.network)?;
-    let labels = labels::given(&args.label)?;
+    let labels = labels::given(&args.label_file, &args.label)?;
     let streams = attached(args)?;
     let env = environment::given(&args.env_file, &args.env)?;
     let mounts = volume::binds(&args.volume)?;
@@ -139,9 +143,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     // Unpacked before the container exists: a layer that cannot be unpacked leaves none behind.
     let lowers = Snapshots::new(&store).ensure(&image.rootfs.diff_ids)?.lowers;
     let containers = Containers::new(store.paths().containers());
-    let container = containers
-        .create(config, args.name.as_deref().unwrap_or_default())
-        .map_err(|error| verbatim(format!("gantry: {}", chain(&error))))?;
+    let name = args.name.as_deref().unwrap_or_default();
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let container =
+        containers.create(config, name).map_err(|error| verbatim(format!("gantry: {}", chain(&error))))?;
     if let Some(file) = &mut id_file {
         file.write(container.id())?;
     }
@@ -149,6 +154,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::note(
             "WARNING: there are no bridge networks yet, so this container has no network; --network host gives it the host's",
         );
+    }
+    if !(streams.stdout || streams.stderr) {
+        output::line(container.id());
     }
     start(args, streams, &containers, container, lowers)
 }
@@ -184,6 +192,10 @@ fn start(
         containers.remove(container, true)?;
     }
     match (outcome, lost) {
+        (Ok(status), _) if status.forced => {
+            Err(verbatim_with_code("\ngot 3 SIGTERM/SIGINTs, forcefully exiting", report::FAILED))
+        }
+        (Ok(_), None) if !(streams.stdout || streams.stderr) => Ok(ExitCode::SUCCESS),
         (Ok(_), Some(lost)) => Err(verbatim_with_code(lost, report::FAILED)),
         (Ok(status), None) => Ok(ExitCode::from(u8::try_from(status.code).unwrap_or(u8::MAX))),
         (Err(error), _) => {
@@ -234,15 +246,6 @@ fn duplicate(stream: impl AsFd) -> Result<OwnedFd> {
     stream.as_fd().try_clone_to_owned().context("cannot duplicate stdin")
 }
 
-/// An error with its causes in one line, as docker prints it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let words = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref() {
-        Some(error) => report::system_words(error),
-        None => error.to_string(),
-    };
-    std::iter::successors(Some(error), |error| error.source()).map(words).collect::<Vec<_>>().join(": ")
-}
-
 /// The image, pulled where need be.
 fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -250,7 +253,7 @@ fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
     if args.pull == "always"
         && let Ok(reference) = &reference
     {
-        return Ok(pull::one(context, reference, &platform, false)?.id);
+        return Ok(pull::for_run(context, reference, &platform)?.id);
     }
     match (names::find(store, &args.image, Purpose::Run(&platform)), reference) {
         (Ok(found), _) => Ok(found.id),
@@ -258,7 +261,7 @@ fn image(args: &Args, context: &Context, store: &Store) -> Result<Digest> {
             if args.pull == "missing" =>
         {
             output::note(format!("Unable to find image '{}' locally", reference.familiar()));
-            Ok(pull::one(context, &reference, &platform, false)?.id)
+            Ok(pull::for_run(context, &reference, &platform)?.id)
         }
         (Err(error), _) => Err(verbatim(format!("gantry: {error}"))),
     }
@@ -291,7 +294,7 @@ fn process(
 }
 
 fn working_dir(args: &Args, image: &oci::Config) -> Result<String> {
-    match &args.workdir {
+    match args.workdir.as_ref().filter(|dir| !dir.is_empty()) {
         Some(dir) if !Path::new(dir).is_absolute() => Err(verbatim(format!(
             "gantry: the working directory '{dir}' is invalid, it needs to be an absolute path"
         ))),

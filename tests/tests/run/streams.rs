@@ -117,3 +117,45 @@ fn an_empty_entry_point_takes_the_images_away() {
     run(&["--entrypoint", "", "ep"]).fails(125).says("No command specified");
     world.close();
 }
+
+#[test]
+fn empty_and_odd_values_of_flags_mean_what_they_mean_to_docker() {
+    let world = world!();
+    world.write("context/Dockerfile", "FROM busybox\nWORKDIR /data\nENV PATH=/bin A=image NOT_HERE=image\n");
+    world.gantry(["build", "-q", "-t", "app", "context"]).ok();
+    let run = |args: &[&str]| world.gantry(["run", "--rm", "--network", "none"].iter().chain(args));
+    assert_eq!(run(&["-w", "", "--platform", "", "app", "pwd"]).ok().text(), "/data");
+    // docker's variables are in front, with the values that were asked for.
+    let env = run(&["-h", "box", "-e", "B=flag", "-e", "NOT_HERE", "app", "env"]).ok();
+    assert_eq!(env.text(), "PATH=/bin\nHOSTNAME=box\nB=flag\nA=image\nHOME=/root");
+    world.gantry(["run", "--network", "none", "--name", "/one", "busybox", "true"]).ok();
+    assert_eq!(world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok().text(), "one");
+    run(&["--name", "//one", "busybox", "true"]).fails(125).says("Invalid container name (/one)");
+    world.close();
+}
+
+#[test]
+fn who_takes_no_output_gets_the_id() {
+    let world = world!();
+    let args = ["run", "-i", "-a", "stdin", "--network", "none", "busybox", "sh", "-c", "cat; exit 3"];
+    let id = world.gantry_with_stdin(args, b"text").ok().text().to_owned();
+    assert_eq!(world.gantry(["ps", "-aq", "--no-trunc"]).ok().text(), id);
+    assert_eq!(world.gantry(["inspect", "-f", "{{.State.ExitCode}}", &id]).ok().text(), "3");
+    world.close();
+}
+
+#[test]
+fn files_of_variables_and_labels_are_read_or_said_to_be_wrong() {
+    let world = world!();
+    world.write("labels", "a=1\n# comment\nb\n");
+    world.write("damaged", b"A=1\nB=\xff\n");
+    let run = |args: &[&str]| world.gantry(["run", "--network", "none", "--name", "one"].iter().chain(args));
+    run(&["--label-file", "labels", "-l", "a=2", "busybox", "true"]).ok();
+    let labels = world.gantry(["inspect", "-f", "{{json .Config.Labels}}", "one"]).ok();
+    assert_eq!(labels.text(), r#"{"a":"2"}"#);
+    let file = |name: &str| run(&["--env-file", name, "busybox", "true"]).fails(125);
+    file("home").says("read home: is a directory\n");
+    file("nofile").says("open nofile: no such file or directory\n");
+    file("damaged").says("invalid env file (damaged): invalid utf8 bytes at line 2\n");
+    world.close();
+}

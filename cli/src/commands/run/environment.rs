@@ -1,19 +1,19 @@
 //! `--env` and `--env-file`.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::report::verbatim;
+use crate::report::{self, verbatim};
 
 /// What the user sets: the files' variables, then the flags', each `NAME=value`. A name without a value is taken from our
-/// environment, and left out where that has none.
+/// environment. Where that has none a file's is left out; a flag's stays a bare name, which takes the image's away.
 pub(super) fn given(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
     let mut entries = Vec::new();
     for file in files {
-        entries.extend(read(file)?);
+        entries.extend(read(file)?.into_iter().map(from_us).filter(|entry| entry.contains('=')));
     }
     for flag in flags {
         if flag.is_empty() || flag.starts_with('=') {
@@ -21,10 +21,10 @@ pub(super) fn given(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> 
                 "invalid argument \"{flag}\" for \"-e, --env\" flag: invalid environment variable: {flag}"
             )));
         }
-        entries.push(flag.clone());
+        entries.push(from_us(flag.clone()));
     }
     let mut variables: Vec<String> = Vec::new();
-    for entry in entries.into_iter().filter_map(from_us) {
+    for entry in entries {
         match variables.iter_mut().find(|other| name(other) == name(&entry)) {
             Some(earlier) => *earlier = entry,
             None => variables.push(entry),
@@ -41,6 +41,7 @@ pub(super) fn merged(user: Vec<String>, image: &[String]) -> Vec<String> {
             all.push(entry.clone());
         }
     }
+    all.retain(|entry| entry.contains('='));
     all
 }
 
@@ -48,24 +49,29 @@ fn name(entry: &str) -> &str {
     entry.split('=').next().unwrap_or_default()
 }
 
-fn from_us(entry: String) -> Option<String> {
-    match entry.contains('=') {
-        true => Some(entry),
-        false => std::env::var(&entry).ok().map(|value| format!("{entry}={value}")),
+/// A bare name with the value that it has here, if it has one.
+fn from_us(entry: String) -> String {
+    match std::env::var(&entry) {
+        Ok(value) if !entry.contains('=') => format!("{entry}={value}"),
+        _ => entry,
     }
 }
 
 /// A file of variables, a line each; it is no shell: quotes and blanks behind a value belong to it.
-fn read(file: &Path) -> Result<Vec<String>> {
-    let shown = file.display();
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(verbatim(format!("open {shown}: no such file or directory")));
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read env file {shown}")),
-    };
-    parse(&text).map_err(|wrong| verbatim(format!("invalid env file ({shown}): {wrong}")))
+pub(super) fn read(file: &Path) -> Result<Vec<String>> {
+    let shown = &file.display();
+    // docker opens it before it reads it, and says which of these failed.
+    let failed =
+        |what: &str, error: io::Error| verbatim(format!("{what} {shown}: {}", report::system_words(&error)));
+    let mut opened = File::open(file).map_err(|error| failed("open", error))?;
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
+    let wrong = |wrong: String| verbatim(format!("invalid env file ({shown}): {wrong}"));
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        wrong(format!("invalid utf8 bytes at line {line}"))
+    })?;
+    parse(text).map_err(wrong)
 }
 
 fn parse(text: &str) -> Result<Vec<String>, String> {
@@ -96,7 +102,8 @@ mod tests {
     #[test]
     fn variables_of_the_user_come_first_and_the_last_of_a_name_counts() {
         let user = given(&[], &strings(&["A=x", "C=3", "SURELY_NOT_SET_ANYWHERE", "A=y"])).unwrap();
-        assert_eq!(merged(user, &strings(&["A=1", "B=2"])), strings(&["A=y", "C=3", "B=2"]));
+        let image = strings(&["A=1", "SURELY_NOT_SET_ANYWHERE=image", "B=2"]);
+        assert_eq!(merged(user, &image), strings(&["A=y", "C=3", "B=2"]));
         assert!(given(&[], &strings(&["=1"])).is_err());
     }
 

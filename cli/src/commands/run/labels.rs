@@ -1,12 +1,24 @@
-//! `--label`.
+//! `--label` and `--label-file`.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::environment;
 use crate::report::verbatim;
 
-/// The names and values of `NAME[=VALUE]`.
-pub(super) fn given(flags: &[String]) -> Result<Vec<(String, String)>> {
-    flags.iter().map(|flag| label(flag)).collect()
+/// The names and values of `NAME[=VALUE]`: the files', of which docker passes over those without a value, then the flags'.
+pub(super) fn given(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, String)>> {
+    let mut labels = Vec::new();
+    for file in files {
+        let lines = environment::read(file)?;
+        let pairs = lines.iter().filter_map(|line| line.split_once('='));
+        labels.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    for flag in flags {
+        labels.push(label(flag)?);
+    }
+    Ok(labels)
 }
 
 fn label(flag: &str) -> Result<(String, String)> {

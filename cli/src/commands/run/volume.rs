@@ -39,15 +39,7 @@ fn bind(volume: &str) -> Result<Mount> {
     if parts.next().is_some() {
         return Err(invalid());
     }
-    let mut read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            // Relabelling is for SELinux alone; the propagation of a private mount is the default.
-            "rw" | "z" | "Z" | "rprivate" | "private" | "cached" | "delegated" | "consistent" => {}
-            _ => return Err(verbatim(format!("gantry: invalid mode: {options}"))),
-        }
-    }
+    let read_only = is_read_only(options)?;
     let place = clean(destination);
     let wrong = if !place.is_absolute() {
         Some(format!("invalid mount path: '{destination}' mount path must be absolute"))
@@ -67,6 +59,31 @@ fn bind(volume: &str) -> Result<Mount> {
         options: options.to_owned(),
         read_only,
     })
+}
+
+/// What options say, of each kind one at most.
+fn is_read_only(options: &str) -> Result<bool> {
+    let invalid = || verbatim(format!("gantry: invalid mode: {options}"));
+    let mut kinds = Vec::new();
+    for option in options.split(',').filter(|_| !options.is_empty()) {
+        let kind = match option {
+            "ro" | "rw" => "access",
+            // Relabelling is for SELinux alone.
+            "z" | "Z" => "label",
+            "cached" | "delegated" | "consistent" => "consistency",
+            // That of a private mount is the default.
+            "rprivate" | "private" => "propagation",
+            "rshared" | "shared" | "rslave" | "slave" => {
+                return Err(verbatim(format!("gantry: mount propagation '{option}' is not supported yet")));
+            }
+            _ => return Err(invalid()),
+        };
+        if kinds.contains(&kind) {
+            return Err(invalid());
+        }
+        kinds.push(kind);
+    }
+    Ok(options.split(',').any(|option| option == "ro"))
 }
 
 /// The path without blank steps and ways back, as its words say: nobody looks at symlinks yet.
@@ -120,7 +137,10 @@ mod tests {
             ("name:/p", "named volumes"),
             ("/p", "anonymous volumes"),
             ("/tmp:rel", "must be absolute"),
-            ("/tmp:/p:nope", "invalid mode"),
+            ("/tmp:/p:nope", "invalid mode: nope"),
+            ("/tmp:/p:ro,rw", "invalid mode: ro,rw"),
+            ("/tmp:/p:ro,", "invalid mode: ro,"),
+            ("/tmp:/p:ro,rslave", "propagation 'rslave' is not supported yet"),
             ("/tmp:/p:ro:x", "invalid volume specification"),
             (":/p", "invalid volume specification"),
             ("/tmp:/", "destination can't be '/'"),
@@ -130,7 +150,8 @@ mod tests {
             let error = bind(volume).unwrap_err().to_string();
             assert!(error.contains(text), "{volume}: {error}");
         }
-        assert!(bind("/tmp:/p:ro,z").unwrap().read_only);
+        assert!(bind("/tmp:/p:z,ro,cached").unwrap().read_only);
+        assert!(!bind("/tmp:/p:").unwrap().read_only);
         assert_eq!(bind("/tmp:/a//./b/../c/").unwrap().destination.to_str(), Some("/a/c"));
         let twice = binds(&["/tmp:/p".into(), "/etc:/p/".into()]).unwrap_err();
         assert_eq!(twice.to_string(), "gantry: Duplicate mount point: /p");
