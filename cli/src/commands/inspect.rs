@@ -68,15 +68,17 @@ impl From<ContainerArgs> for Args {
     }
 }
 
-/// docker's exit code for a template that does not parse.
-const WRONG_TEMPLATE: u8 = 64;
+/// docker's other kinds, of which there is nothing here.
+const NOT_HERE: &[&str] = &["network", "volume", "node", "service", "task", "plugin", "secret", "config"];
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
-    if let Some(kind) = args.kind.as_deref().filter(|kind| !["image", "container"].contains(kind)) {
+    let known = |kind: &str| ["image", "container"].contains(&kind) || NOT_HERE.contains(&kind);
+    if let Some(kind) = args.kind.as_deref().filter(|kind| !known(kind)) {
         return Err(verbatim(format!("\"{kind}\" is not a valid value for --type")));
     }
     let format = args.format.as_deref().filter(|format| !format.is_empty()).map(DocumentFormat::parse);
-    let format = format.transpose().map_err(|error| verbatim_with_code(error.to_string(), WRONG_TEMPLATE))?;
+    let format =
+        format.transpose().map_err(|error| verbatim_with_code(error.to_string(), report::WRONG_TEMPLATE))?;
     let store = context.store()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {
@@ -109,6 +111,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 /// Containers come before images, as with docker.
 fn inspect(store: &Store, name: &str, args: &Args) -> Result<Value> {
     let kind = args.kind.as_deref();
+    if let Some(kind) = kind.filter(|kind| NOT_HERE.contains(kind)) {
+        return Err(verbatim(format!("Error: No such {kind}: {name}")));
+    }
     if kind != Some("image") {
         match Containers::new(store.paths().containers()).find(name) {
             Ok(container) => return container::document(store, &container, args.size),

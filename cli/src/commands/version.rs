@@ -46,20 +46,41 @@ pub(crate) fn run(args: &Args, _context: &Context) -> Result<ExitCode> {
 fn version() -> Value {
     let host = Platform::host();
     let kernel = rustix::system::uname();
-    let side = json!({
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = kernel.release().to_string_lossy();
+    let client = json!({
         "Platform": {"Name": "gantry"},
-        "Version": env!("CARGO_PKG_VERSION"),
+        "Version": version,
         "ApiVersion": API_VERSION,
         "DefaultAPIVersion": API_VERSION,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": host.os,
+        "Arch": host.architecture,
+        "BuildTime": "",
+        "Context": "default",
+        "Experimental": false,
+    });
+    let server = json!({
+        "Platform": {"Name": "gantry"},
+        "Components": [{"Name": "Engine", "Version": version, "Details": {
+            "ApiVersion": API_VERSION,
+            "Arch": host.architecture,
+            "Experimental": "false",
+            "KernelVersion": kernel,
+            "MinAPIVersion": API_VERSION,
+            "Os": host.os,
+        }}],
+        "Version": version,
+        "ApiVersion": API_VERSION,
         "MinAPIVersion": API_VERSION,
         "GitCommit": "",
         "GoVersion": "",
         "Os": host.os,
         "Arch": host.architecture,
-        "KernelVersion": kernel.release().to_string_lossy(),
-        "BuildTime": "",
+        "KernelVersion": kernel,
         "Experimental": false,
-        "Context": "default",
+        "BuildTime": "",
     });
-    json!({"Client": side, "Server": side})
+    json!({"Client": client, "Server": server})
 }
