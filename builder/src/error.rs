@@ -20,6 +20,7 @@ use crate::copy::owner::OwnerError;
 use crate::copy::source::RootError;
 use crate::copy::target::TargetError;
 use crate::dockerfile::{Fault, Report, Source, Span, SyntaxError, SyntaxErrors, write_errors};
+use crate::ignore::GlobError;
 use crate::request::OutsideError;
 use crate::step::StepError;
 
@@ -155,6 +156,10 @@ pub enum Cause {
     Owner(#[from] OwnerError),
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
+    #[error("`{pattern}` is no pattern: {reason}")]
+    SourcePattern { pattern: String, reason: GlobError },
+    #[error("the list holds no command")]
+    NoCommand,
     #[error("`COPY` takes no URL; use `ADD`")]
     CopyOfUrl,
     #[error("checksum can't be specified for multiple sources")]

@@ -143,6 +143,11 @@ impl Patterns {
     }
 }
 
+/// Whether `text` can be understood as a pattern.
+pub(crate) fn check_glob(text: &str) -> Result<(), GlobError> {
+    Glob::new(text).map(drop)
+}
+
 impl Pattern {
     fn new(line: usize, text: String) -> Result<Self, PatternError> {
         let (is_exception, bare) = match text.strip_prefix('!') {

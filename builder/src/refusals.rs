@@ -4,8 +4,9 @@
 //! fetched; the same checks are made again when the words are expanded.
 
 use crate::copy::mode::Chmod;
-use crate::dockerfile::{Add, Kind, Mount, MountFlag, Run, Security, Span, Transfer, Word};
+use crate::dockerfile::{Add, CommandLine, Kind, Mount, MountFlag, Run, Security, Span, Transfer, Word};
 use crate::error::{Cause, Problem};
+use crate::ignore;
 use crate::image;
 use crate::plan::{Command, Planner};
 
@@ -77,14 +78,21 @@ pub(crate) fn check_add(sources: &[Word], checksum: Option<&Word>) -> Result<(),
     }
     for source in sources {
         check_is_local(&source.text).map_err(|cause| (Some(source.span), cause))?;
+        check_pattern(source)?;
     }
     checksum.map_or(Ok(()), |checksum| Err((Some(checksum.span), Cause::ChecksumOfFile)))
 }
 
-/// Refuses a URL as a source of COPY, expanded.
+/// Refuses a URL and a malformed pattern as a source of COPY, expanded.
 pub(crate) fn check_copy(source: &Word) -> Result<(), Refusal> {
     let is_url = ["http://", "https://"].iter().any(|scheme| source.text.starts_with(scheme));
-    if is_url { Err((Some(source.span), Cause::CopyOfUrl)) } else { Ok(()) }
+    if is_url { Err((Some(source.span), Cause::CopyOfUrl)) } else { check_pattern(source) }
+}
+
+/// A malformed pattern would match nothing, in silence.
+fn check_pattern(source: &Word) -> Result<(), Refusal> {
+    let refusal = |reason| (Some(source.span), Cause::SourcePattern { pattern: source.text.clone(), reason });
+    ignore::check_glob(&source.text).map_err(refusal)
 }
 
 fn check_is_local(source: &str) -> Result<(), Cause> {
@@ -108,11 +116,13 @@ pub(crate) fn check_mount(flag: &MountFlag, mount: &Mount, working_dir: &str) ->
     }
 }
 
-/// What RUN cannot have yet.
+/// A RUN of nothing, and what RUN cannot have yet.
 pub(crate) fn check_run(run: &Run) -> impl Iterator<Item = Refusal> {
+    let is_empty = matches!(&run.command, CommandLine::Exec(words) if words.is_empty());
+    let empty = is_empty.then_some((None, Cause::NoCommand));
     let insecure = (run.security == Security::Insecure)
         .then_some((None, Cause::Unsupported("`RUN --security=insecure`")));
     let devices = run.devices.iter().filter(|device| device.required);
     let devices = devices.map(|device| (Some(device.span), Cause::Unsupported("`RUN --device`")));
-    insecure.into_iter().chain(devices)
+    empty.into_iter().chain(insecure).chain(devices)
 }

@@ -260,6 +260,53 @@ fn a_device_that_is_not_there_is_said_and_a_required_one_is_refused() {
 }
 
 #[test]
+fn a_run_of_nothing_is_refused_before_anything_runs() {
+    let world = World::new();
+    let error = world.error("FROM scratch\nCOPY nothing /\nRUN []\n");
+    assert!(
+        error.contains(">>  3 | RUN []") && error.contains("cause: the list holds no command"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_source_that_is_no_pattern_is_refused_with_its_line() {
+    let world = World::new();
+    world.file("a", "1");
+    let error = world.error("FROM scratch\nCOPY ['a', '/x/']\nADD a[ /y/\nARG P=[]\nCOPY $P /z/\n");
+    assert!(error.contains(">>  2 |") && error.contains(">>  3 |"), "{error}");
+    assert!(error.contains("cause: `a[` is no pattern: `[` is not closed"), "{error}");
+    let error = world.error("FROM scratch\nARG P=[]\nCOPY $P /z/\n");
+    assert!(error.contains(">>  3 |") && error.contains("cause: `[]` is no pattern"), "{error}");
+}
+
+#[test]
+fn a_socket_of_the_context_is_an_empty_file() {
+    let world = World::new();
+    world.file("d/a", "1");
+    let path = world.folder.path().join("context/d/s");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let built = world.build("FROM scratch\nCOPY d /d\nCOPY d/s /t\n");
+    for path in ["d/s", "t"] {
+        assert_eq!(world.describe(&built, path).as_deref(), Some("file 0 640 0:0"));
+    }
+}
+
+#[test]
+fn with_parents_a_file_before_the_pivot_is_nothing() {
+    let world = World::new();
+    for path in ["t/a.txt", "t/b.md", "t/s/c.txt", "t/s/d.md"] {
+        world.file(path, "1");
+    }
+    let built = world.build("FROM scratch\nCOPY --parents t/*/./*.txt /x/\n");
+    assert!(world.describe(&built, "x/c.txt").is_some());
+    for path in ["x/a.txt", "x/b.md", "x/d.md"] {
+        assert_eq!(world.describe(&built, path), None, "{path}");
+    }
+}
+
+#[test]
 fn a_file_with_the_name_of_a_whiteout_is_refused_and_removes_nothing() {
     let world = World::new();
     world.file("a", "1");
@@ -349,6 +396,43 @@ fn members_that_no_layer_can_hold_are_refused_with_their_line() {
         "file capabilities are malformed",
     );
     check(tar_of(&[], |header| header.set_uid(u32::MAX.into())), "/", "owner 4294967295");
+}
+
+#[test]
+fn links_of_an_archive_mean_what_they_mean_to_tar() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let add = |tar: &mut tar::Builder<Vec<u8>>, name: &str, kind, link: &str, mode, uid| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(uid);
+        header.set_gid(uid);
+        header.set_size(0);
+        if !link.is_empty() {
+            header.set_link_name(link).unwrap();
+        }
+        tar.append_data(&mut header, name, std::io::empty()).unwrap();
+    };
+    add(&mut tar, "a", tar::EntryType::Regular, "", 0o600, 5);
+    add(&mut tar, "b", tar::EntryType::Link, "a", 0o644, 7);
+    add(&mut tar, "d/", tar::EntryType::Directory, "", 0o755, 0);
+    add(&mut tar, "l", tar::EntryType::Symlink, "d", 0o777, 0);
+    add(&mut tar, "l/new/x", tar::EntryType::Regular, "", 0o644, 0);
+    let fine = tar.get_ref().clone();
+    let world = World::new();
+    let write = |tar: &[u8]| fs::write(world.folder.path().join("context/a.tar"), tar).unwrap();
+    write(&[&fine[..], &[0; 1024]].concat());
+    let built = world.build("FROM scratch\nADD a.tar /x/\n");
+    for path in ["x/a", "x/b"] {
+        assert_eq!(world.describe(&built, path).as_deref(), Some("file 0 644 7:7"));
+    }
+    assert!(world.describe(&built, "x/d/new/x").is_some());
+    add(&mut tar, "out", tar::EntryType::Symlink, "../../nowhere", 0o777, 0);
+    add(&mut tar, "out/x", tar::EntryType::Regular, "", 0o644, 0);
+    write(&tar.into_inner().unwrap());
+    let error = world.error("FROM scratch\nADD a.tar /x/\n");
+    let cause = "cause: member `out/x` would be behind the link `out`, which leads to nothing";
+    assert!(error.contains(">>  2 |") && error.ends_with(cause), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Everything is opened beneath a descriptor of the root, links on the way refused: callers resolve paths with
 //! [`crate::tree::resolve`] first. Nothing is walked that no instruction asks for; a directory that was listed is
 //! remembered. Owners are 0:0 in every build, whoever owns the files; of extended attributes only `security.capability`
-//! counts, as in BuildKit. Sockets are not there.
+//! counts, as in BuildKit. A socket is an empty file, as there.
 //!
 //! A file whose size or times differ before and after it was read was changed by somebody: an error that names it.
 
@@ -123,7 +123,7 @@ impl Context {
         }
     }
 
-    /// What `name` in the open directory is; `None` for a socket, or when it is gone.
+    /// What `name` in the open directory is; `None` when it is gone.
     fn stat_at(&self, folder: &OwnedFd, path: &[u8], name: &[u8]) -> Result<Option<Node>, ContextError> {
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
@@ -145,7 +145,8 @@ impl Context {
                 Kind::BlockDevice { major, minor }
             }
             FileType::Fifo => Kind::Fifo,
-            FileType::Socket | FileType::Unknown => return Ok(None),
+            FileType::Socket => Kind::File { size_bytes: 0 },
+            FileType::Unknown => return Ok(None),
         };
         Ok(Some(node(kind, &stat)))
     }
@@ -196,7 +197,9 @@ impl Context {
 
     fn read_digest(&self, path: &[u8], signature: Signature) -> Result<Known, ContextError> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut reader = self.open_checked(path)?;
+        let Some(mut reader) = self.open_checked(path)? else {
+            return Ok(Known { digest: Digest::sha256(b""), has_capability: false });
+        };
         let mut hasher = Algorithm::Sha256.hasher();
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -217,11 +220,15 @@ impl Context {
         Ok(known)
     }
 
-    fn open_checked(&self, path: &[u8]) -> Result<CheckedFile, ContextError> {
+    /// `None` for a socket, which has no bytes.
+    fn open_checked(&self, path: &[u8]) -> Result<Option<CheckedFile>, ContextError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(self.open_at(path, flags).map_err(error_at(path))?);
+        let file = match self.open_at(path, flags) {
+            Err(Errno::NXIO) => return Ok(None),
+            result => File::from(result.map_err(error_at(path))?),
+        };
         let before = Signature::of(&rustix::fs::fstat(&file).map_err(error_at(path))?);
-        Ok(CheckedFile { path: shown(path), file, before })
+        Ok(Some(CheckedFile { path: shown(path), file, before }))
     }
 }
 
@@ -258,15 +265,17 @@ impl Tree for Context {
             Some(known) => known,
             None => self.read_digest(path, signature)?,
         };
-        if known.has_capability {
-            let value = capability(&self.open_checked(path)?.file).map_err(error_at(path))?;
+        if known.has_capability
+            && let Some(opened) = self.open_checked(path)?
+        {
+            let value = capability(&opened.file).map_err(error_at(path))?;
             node.xattrs.extend(value.map(|value| (CAPABILITY.as_bytes().to_vec(), value)));
         }
         Ok(known.digest)
     }
 
     fn open(&self, path: &[u8]) -> Result<Box<dyn Read + Send>, ContextError> {
-        let file = self.open_checked(path)?;
+        let Some(file) = self.open_checked(path)? else { return Ok(Box::new(io::empty())) };
         if lock(&self.keyed).get(path).is_some_and(|keyed| *keyed != file.before) {
             return Err(ContextError::Changed(shown(path)));
         }

@@ -7,7 +7,8 @@
 //! As in BuildKit: `--chmod` does not reach into archives, `--chown` does, directories that the archive does not
 //! mention are 0755 0:0; a member replaces whatever is at its path, but that a directory is merged with a directory.
 //! Names are taken beneath the destination, whatever `..` they hold, and links that an archive brings or finds lead no
-//! further than the destination.
+//! further than the destination; nothing is put behind a link to nothing. What a hard link says of mode and owner holds
+//! for all names of the file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -46,6 +47,14 @@ pub enum ArchiveError {
     Kind {
         /// Its name.
         path: String,
+    },
+    /// A folder of its name is a link to something that is not there.
+    #[error("member `{path}` would be behind the link `{link}`, which leads to nothing")]
+    BehindLink {
+        /// Its name.
+        path: String,
+        /// The link.
+        link: String,
     },
     /// A hard link to something that is not there.
     #[error("member `{path}` is a hard link to `{target}`, which is not there")]
@@ -119,9 +128,6 @@ impl Archive {
         if kind.is_pax_global_extensions() {
             return Ok(());
         }
-        if kind.is_hard_link() {
-            return link(target, root, &name, &member.link_name_bytes().unwrap_or_default());
-        }
         let Some(mut node) = node(&mut member)? else {
             return Err(ArchiveError::Kind { path: shown(&name) });
         };
@@ -133,6 +139,9 @@ impl Archive {
             (node.uid, node.gid) = (owner.uid, owner.gid);
         }
         node.mtime = changes.mtime.unwrap_or(node.mtime);
+        if kind.is_hard_link() {
+            return link(target, root, &name, &member.link_name_bytes().unwrap_or_default(), node);
+        }
         let (offset, size_bytes) = (member.raw_file_position(), member.size());
         let content = matches!(node.kind, Kind::File { .. }).then_some(Content::Archive {
             archive: number,
@@ -144,12 +153,25 @@ impl Archive {
     }
 }
 
-fn link(target: &mut Target, root: &[u8], name: &[u8], linked: &[u8]) -> Result<(), ArchiveError> {
+/// Makes `name` another name of the file `linked`, which gets the mode and owner of `node`.
+fn link(
+    target: &mut Target,
+    root: &[u8],
+    name: &[u8],
+    linked: &[u8],
+    node: Node,
+) -> Result<(), ArchiveError> {
     let linked = tree::clean(linked);
     let (folder, last) = split_last(&linked);
     let existing = tree::join(&target.resolve_beneath(root, folder)?, last);
     let path = with_folder(target, root, name)?;
-    if existing != path && !target.link(&existing, &path, None)? {
+    let node = match target.node(&existing)? {
+        // The mode of a symlink is nobody's.
+        Some(old) if matches!(old.kind, Kind::Symlink { .. }) => Node { uid: node.uid, gid: node.gid, ..old },
+        Some(old) => Node { kind: old.kind, xattrs: old.xattrs, ..node },
+        None => node,
+    };
+    if existing != path && !target.link(&existing, &path, Some(node))? {
         return Err(ArchiveError::DanglingLink { path: shown(name), target: shown(&linked) });
     }
     Ok(())
@@ -157,21 +179,43 @@ fn link(target: &mut Target, root: &[u8], name: &[u8], linked: &[u8]) -> Result<
 
 /// Where the member `name` comes to stand: links on the way are followed, with `root` as their root, and directories
 /// that are missing are made.
-fn with_folder(target: &mut Target, root: &[u8], name: &[u8]) -> Result<Vec<u8>, TargetError> {
+fn with_folder(target: &mut Target, root: &[u8], name: &[u8]) -> Result<Vec<u8>, ArchiveError> {
     let (folder, last) = split_last(name);
+    check_links(target, root, folder, name)?;
     let folder = target.resolve_beneath(root, folder)?;
     target.make_directories(&folder, 0o755, Owner::default())?;
     Ok(tree::join(&folder, last))
 }
 
-/// What a member becomes, but for hard links; `None` for what no image holds.
+/// Refuses a `folder` behind a link to nothing, as tar programs do.
+fn check_links(target: &Target, root: &[u8], folder: &[u8], name: &[u8]) -> Result<(), ArchiveError> {
+    let mut above = Vec::new();
+    for part in tree::components(folder) {
+        let at = tree::join(&target.resolve_beneath(root, &above)?, part);
+        above = tree::join(&above, part);
+        match target.node(&at)? {
+            Some(Node { kind: Kind::Symlink { .. }, .. })
+                if target.node(&target.resolve_beneath(root, &above)?)?.is_none() =>
+            {
+                return Err(ArchiveError::BehindLink { path: shown(name), link: shown(&above) });
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// What a member becomes; a hard link gets its kind from its file; `None` for what no image holds.
 fn node(member: &mut tar::Entry<'_, File>) -> io::Result<Option<Node>> {
     let header = member.header();
     let device =
         || io::Result::Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)));
     let kind = match header.entry_type() {
         kind if kind.is_dir() => Kind::Directory,
-        kind if kind.is_file() || kind.is_contiguous() => Kind::File { size_bytes: member.size() },
+        kind if kind.is_file() || kind.is_contiguous() || kind.is_hard_link() => {
+            Kind::File { size_bytes: member.size() }
+        }
         kind if kind.is_symlink() => {
             Kind::Symlink { target: member.link_name_bytes().unwrap_or_default().into_owned() }
         }

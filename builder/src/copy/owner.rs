@@ -30,8 +30,9 @@ pub enum OwnerError {
 }
 
 /// Reads `user[:group]`. Numbers stand for themselves and a number without a group is its own group; a name without a
-/// group has the group that `/etc/passwd` gives it; `root` is 0 in every root. The files are asked for only when there
-/// is a name to look up; a missing file is empty.
+/// group has the group that `/etc/passwd` gives it; `root` is 0 in every root, and so is nothing at all: `:5` is `0:5`
+/// and `5:` is `5:0`, as in BuildKit. The files are asked for only when there is a name to look up; a missing file is
+/// empty.
 pub(crate) fn resolve<E: From<OwnerError>>(
     text: &str,
     unknown: Unknown,
@@ -50,9 +51,10 @@ pub(crate) fn resolve<E: From<OwnerError>>(
             None => return Err(OwnerError::User(user.to_owned()).into()),
         },
     };
-    if let Some(group) = group.filter(|group| !group.is_empty()) {
+    if let Some(group) = group {
         owner.gid = match number(group) {
             Some(id) => id,
+            None if group.is_empty() => 0,
             None => match passwd::group_by_name(&file("etc/group")?, group) {
                 Some(group) => group.gid,
                 None if unknown == Unknown::IsRoot => 0,
@@ -89,6 +91,9 @@ mod tests {
             ("lp:mail", 4, 8),
             ("2:mail", 2, 8),
             ("root:root", 0, 0),
+            (":5", 0, 5),
+            ("5:", 5, 0),
+            ("lp:", 4, 0),
         ] {
             assert_eq!(resolve(text, Unknown::Refuse, file).unwrap(), Owner { uid, gid }, "{text}");
         }

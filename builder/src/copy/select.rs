@@ -174,6 +174,10 @@ where
         exclude: wanted.exclude.as_ref().map(Patterns::root),
     };
     let is_directory = node.is_directory();
+    if !is_directory && wanted.include.is_some() {
+        // It has nothing below it.
+        return Ok(walk.items);
+    }
     walk.items.push(Item { path: top.clone(), relative: Vec::new(), node, digest: None, on_the_way: false });
     if is_directory {
         walk.children(&top, b"", &folders)?;
