@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::execute::{self, Layers, execute};
 use crate::ignore::Patterns;
 use crate::image;
-use crate::plan::{self, BaseImage, Plan, plan};
+use crate::plan::{self, BaseImage, Plan, Planned, plan};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built, DockerfileSource, Environment};
 use crate::sources;
@@ -41,9 +41,11 @@ pub fn build(
     let empty = store.scratch()?;
     let root = request.context.as_deref().unwrap_or(empty.path());
     let context = Context::open(store, root, read_ignore(request, root, &progress)?)?;
-    let plan = make_plan(store, request, environment, &parsed, &progress)?;
+    let Planned { plan, warnings } = make_plan(store, request, environment, &parsed, &progress);
+    let verdict = warn(dockerfile, &warnings, request, environment.events);
+    let plan = plan?;
+    verdict?;
     let epoch = epoch(request, &plan)?;
-    warn(dockerfile, &plan, request, environment.events)?;
     let missing = sources::check(&plan, &context);
     if !missing.is_empty() {
         return Err(BuildError::of_problems(&dockerfile.source, missing));
@@ -140,11 +142,11 @@ fn epoch(request: &BuildRequest, plan: &Plan) -> Result<Option<i64>, BuildError>
 /// Says what is doubtful, in order of lines; fails when the Dockerfile wants that.
 fn warn(
     dockerfile: &Dockerfile,
-    plan: &Plan,
+    warnings: &[Warning],
     request: &BuildRequest,
     events: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<(), BuildError> {
-    let mut warnings: Vec<&Warning> = dockerfile.warnings.iter().chain(&plan.warnings).collect();
+    let mut warnings: Vec<&Warning> = dockerfile.warnings.iter().chain(warnings).collect();
     warnings.sort_by_key(|warning| warning.span.start);
     for warning in &warnings {
         let (line, _) = dockerfile.source.line_range(warning.span);
@@ -191,7 +193,7 @@ fn make_plan(
     environment: &Environment<'_>,
     parsed: &Parsed,
     progress: &Progress<'_>,
-) -> Result<Plan, BuildError> {
+) -> Planned {
     let host = Platform::host();
     let find =
         |name: &str, platform: &Platform| find_image(store, request, environment, progress, name, platform);

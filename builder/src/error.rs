@@ -247,7 +247,7 @@ impl From<SyntaxErrors> for BuildError {
 }
 
 impl Problem {
-    fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         match self {
             Problem::Syntax(error) => error.span,
             Problem::Instruction(failure) => failure.span,

@@ -1,5 +1,6 @@
 //! One stage, instruction by instruction: words are expanded, the config changes, and steps are noted down.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::copy::Destination;
@@ -26,6 +27,8 @@ pub(crate) struct Evaluation<'a> {
     names: StepNames,
     linter: Linter<'a>,
     last: LastOfKind,
+    /// Whether the instruction asked for a variable whose value is not known: what is wrong with it may come of that.
+    is_guess: Cell<bool>,
 }
 
 /// Where the last instruction of a kind stands that only counts once.
@@ -48,21 +51,40 @@ impl<'a> Evaluation<'a> {
     pub(crate) fn new(planner: &'a Planner<'a>, number: usize, draft: Draft, names: StepNames) -> Self {
         let linter = Linter::new(&planner.dockerfile.directives.checks);
         let last = LastOfKind::default();
-        Evaluation { planner, number, draft, steps: Vec::new(), names, linter, last }
+        let is_guess = Cell::new(false);
+        Evaluation { planner, number, draft, steps: Vec::new(), names, linter, last, is_guess }
     }
 
     /// Runs through `commands`: what the image is then, what has to be done for it, and all that is wrong.
     pub(crate) fn run(mut self, commands: &[Command]) -> Evaluated {
         let mut problems = Vec::new();
         for command in commands {
-            let Err(refusal) = self.command(command) else { continue };
-            problems.push(self.planner.refused(self.number, command, refusal));
-            // Without its variables nothing can be said about the words that follow.
-            if matches!(command.instruction.kind, Kind::Arg(_) | Kind::Env(_)) {
+            self.is_guess.set(false);
+            let result = self.command(command);
+            let is_guess = self.is_guess.get();
+            if (is_guess || result.is_err()) && !self.forget(&command.instruction.kind) {
+                problems
+                    .extend(result.err().map(|refusal| self.planner.refused(self.number, command, refusal)));
                 break;
             }
+            let refusal = result.err().filter(|_| !is_guess);
+            problems.extend(refusal.map(|refusal| self.planner.refused(self.number, command, refusal)));
         }
         Evaluated { draft: self.draft, steps: self.steps, problems, warnings: self.linter.warnings }
+    }
+
+    /// Values that an instruction would have given to variables, if it had not failed or asked for such a value itself,
+    /// are not known from now on. False when not even the variables are.
+    fn forget(&mut self, kind: &Kind) -> bool {
+        let names: Option<Vec<String>> = match kind {
+            Kind::Arg(args) => Some(args.iter().map(|arg| arg.name.text.clone()).collect()),
+            Kind::Env(pairs) => pairs
+                .iter()
+                .map(|pair| self.expand(|expander| expander.word(&pair.key)).ok().map(|key| key.text))
+                .collect(),
+            _ => Some(Vec::new()),
+        };
+        names.map(|names| names.iter().for_each(|name| self.draft.variables.forget(name))).is_some()
     }
 
     fn command(&mut self, command: &Command) -> Result<(), Refusal> {
@@ -128,7 +150,12 @@ impl<'a> Evaluation<'a> {
     }
 
     fn lookup(&self) -> impl Fn(&str) -> Option<String> + use<'_, 'a> {
-        |name| self.draft.variables.get(name).map(str::to_owned)
+        |name| {
+            if self.draft.variables.is_unknown(name) {
+                self.is_guess.set(true);
+            }
+            self.draft.variables.get(name).map(str::to_owned)
+        }
     }
 
     fn escape(&self) -> char {
@@ -153,8 +180,10 @@ impl<'a> Evaluation<'a> {
                 (None, Some(default)) => Some(self.expand(|expander| expander.word(default))?.text),
                 (None, None) => self.planner.global.get(name).map(str::to_owned),
             };
-            if let Some(value) = &value {
-                self.draft.variables.set(name, value);
+            match &value {
+                Some(value) => self.draft.variables.set(name, value),
+                None if self.planner.global.is_unknown(name) => self.draft.variables.forget(name),
+                None => {}
             }
             values.push((name.clone(), value));
         }

@@ -4,7 +4,7 @@
 //! `buildkit.dockerfile.v0`. When the entries were made is filled in at the end by [`finish_history`]: a layer's time is
 //! known only when it is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use common::oci::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 use common::platform::Platform;
@@ -51,6 +51,13 @@ impl Draft {
             config,
             ..ImageConfig::default()
         })
+    }
+
+    /// What `FROM image` begins with when nobody has looked at the image.
+    pub(crate) fn upon_unknown(platform: &Platform) -> Self {
+        let mut draft = Draft::scratch(platform);
+        draft.variables.open();
+        draft
     }
 
     /// What `FROM image` begins with. The image's ONBUILD triggers are taken out by the caller.
@@ -196,11 +203,15 @@ impl Draft {
 
     /// `args` are the command line after the shell was put in front.
     pub(crate) fn run(&mut self, args: &[String]) {
-        let mut seen = Variables::default();
-        for (name, value) in &self.arguments {
-            seen.set(name, self.variables.get(name).or(value.as_deref()).unwrap_or_default());
-        }
-        self.record(history::run(args, seen.entries()), false);
+        let mut seen = HashSet::new();
+        let arguments = self.arguments.iter().filter(|(name, _)| seen.insert(name));
+        let arguments: Vec<(String, String)> = arguments
+            .map(|(name, value)| {
+                let value = self.variables.get(name).or(value.as_deref()).unwrap_or_default();
+                (name.clone(), value.to_owned())
+            })
+            .collect();
+        self.record(history::run(args, &arguments), false);
     }
 
     fn record(&mut self, text: String, empty_layer: bool) {

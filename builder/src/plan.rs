@@ -34,6 +34,11 @@ pub(crate) struct Plan {
     pub target: usize,
     /// A global `ARG SOURCE_DATE_EPOCH`.
     pub epoch: Option<String>,
+}
+
+/// A plan, or why there is none.
+pub(crate) struct Planned {
+    pub plan: Result<Plan, BuildError>,
     /// What is legal and doubtful besides what the parser said.
     pub warnings: Vec<Warning>,
 }
@@ -88,30 +93,11 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// Plans the build of what could be parsed. Everything that is wrong and can be told without base images is said at once,
-/// with the errors of the parser; what shows only when words are expanded, at once, too.
-pub(crate) fn plan(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<Plan, BuildError> {
+/// with the errors of the parser; what shows only with the variables of base images, at once, too.
+pub(crate) fn plan(parsed: &Parsed, inputs: &Inputs<'_>) -> Planned {
     let mut planner = Planner::new(parsed, inputs);
-    let target = match planner.find_target() {
-        Err(error) if parsed.errors.is_empty() => return Err(error),
-        target => target.ok(),
-    };
-    planner.find_sources();
-    let has_cycles = !planner.check_cycles();
-    let reachable = target.map(|target| planner.reachable(target)).unwrap_or_default();
-    if !has_cycles {
-        planner.refuse(&reachable);
-    }
-    planner.problems.extend(parsed.all_errors(reachable).into_iter().map(Problem::Syntax));
-    planner.stop_at_problems()?;
-    let target = target.expect("a target that is not there is an error");
-    let needed = planner.settle(target)?;
-    for number in planner.order(&needed) {
-        planner.evaluate(number);
-    }
-    planner.stop_at_problems()?;
-    let epoch = planner.global.get("SOURCE_DATE_EPOCH").map(str::to_owned);
-    let warnings = std::mem::take(&mut planner.linter.warnings);
-    Ok(Plan { stages: planner.into_stages(), target, epoch, warnings })
+    let plan = planner.plan(parsed);
+    Planned { plan, warnings: planner.linter.warnings }
 }
 
 pub(crate) struct Planner<'a> {
@@ -145,6 +131,8 @@ pub(crate) struct State {
     /// False for an image that a `--from` names.
     pub is_stage: bool,
     base: Base,
+    /// Whether `base` is what the Dockerfile says: nothing stands in for what is wrong.
+    is_base_known: bool,
     platform: Option<Platform>,
     commands: Vec<Command>,
     /// Whether triggers have been put in front of the commands.
@@ -184,6 +172,33 @@ impl State {
 }
 
 impl<'a> Planner<'a> {
+    fn plan(&mut self, parsed: &Parsed) -> Result<Plan, BuildError> {
+        let target = match self.find_target() {
+            Err(error) if parsed.errors.is_empty() => return Err(error),
+            target => target.ok(),
+        };
+        self.find_sources();
+        let has_cycles = !self.check_cycles();
+        let reachable = target.map(|target| self.reachable(target)).unwrap_or_default();
+        if !has_cycles {
+            self.refuse(&reachable);
+        }
+        let errors = parsed.all_errors(reachable.iter().copied());
+        self.problems.extend(errors.into_iter().map(Problem::Syntax));
+        if !self.problems.is_empty() && !has_cycles {
+            self.look_on(&reachable);
+        }
+        self.stop_at_problems()?;
+        let target = target.expect("a target that is not there is an error");
+        let needed = self.settle(target)?;
+        for number in self.order(&needed) {
+            self.evaluate(number);
+        }
+        self.stop_at_problems()?;
+        let epoch = self.global.get("SOURCE_DATE_EPOCH").map(str::to_owned);
+        Ok(Plan { stages: self.take_stages(), target, epoch })
+    }
+
     fn new(parsed: &'a Parsed, inputs: &'a Inputs<'a>) -> Self {
         let dockerfile = &parsed.dockerfile;
         let last = dockerfile.stages.last().and_then(dockerfile::Stage::name).unwrap_or_default();
@@ -378,12 +393,40 @@ impl<'a> Planner<'a> {
         (state.platform, state.draft, state.steps) = (draft.0, Some(evaluated.draft), evaluated.steps);
     }
 
+    /// Looks for what else is wrong in `stages` when something is already, so no base image is fetched: what it says or
+    /// makes its stages do is not known. Nor is what a faulty instruction would have done, so the look ends there.
+    fn look_on(&mut self, stages: &BTreeSet<usize>) {
+        for number in stages.iter().copied() {
+            let state = &self.states[number];
+            let draft = match &state.base {
+                _ if !state.is_stage => continue,
+                Base::Scratch if state.is_base_known => Draft::scratch(&self.inputs.target_platform),
+                Base::Scratch | Base::Image { .. } => Draft::upon_unknown(&self.inputs.target_platform),
+                Base::Stage(base) => match &self.states[*base].draft {
+                    Some(draft) => Draft::upon_stage(draft),
+                    None => continue,
+                },
+            };
+            let sound = state.commands.iter().take_while(|command| !self.is_faulty(command.span));
+            let commands: Vec<Command> = sound.cloned().collect();
+            let triggers =
+                commands.iter().any(|command| matches!(command.instruction.kind, Kind::Onbuild(_)));
+            let can_be_base = commands.len() == state.commands.len() && !triggers;
+            let names = StepNames::new("", false, &commands);
+            let evaluated = Evaluation::new(self, number, draft, names).run(&commands);
+            let known: BTreeSet<Span> = self.problems.iter().map(Problem::span).collect();
+            let new = evaluated.problems.into_iter().filter(|problem| !known.contains(&problem.span()));
+            self.problems.extend(new);
+            self.states[number].draft = can_be_base.then_some(evaluated.draft);
+        }
+    }
+
     /// How progress calls a stage; empty for the only one.
     fn progress_label(&self, number: usize) -> &str {
         if self.is_single && number == 0 { "" } else { &self.states[number].label }
     }
 
-    fn into_stages(mut self) -> Vec<Stage> {
+    fn take_stages(&mut self) -> Vec<Stage> {
         let states = std::mem::take(&mut self.states);
         let titles: Vec<String> = states.iter().map(|state| self.title(state.owner)).collect();
         let stages = states.into_iter().zip(titles).enumerate();

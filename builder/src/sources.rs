@@ -1,35 +1,55 @@
-//! What COPY and ADD take: is it there, and if not, why.
+//! What COPY, ADD and bind mounts of RUN take: is it there, and if not, why.
 
 use crate::context::Context;
 use crate::copy::select::{Link, SelectError, Wanted, locate};
 use crate::copy::source::RootTree;
+use crate::dockerfile::Mount;
 use crate::error::{Cause, Failure, LinkToNothing, Problem};
 use crate::ignore::{PatternError, Patterns};
 use crate::plan::{Plan, Stage};
-use crate::steps::{Action, CopySource, CopyStep, Step};
+use crate::steps::{Action, CopySource, Step};
+use crate::tree;
 
 /// Looks into the context for all that the plan takes from it, before anything is done.
 pub(crate) fn check(plan: &Plan, context: &Context) -> Vec<Problem> {
     let stages = plan.stages.iter().filter(|stage| stage.draft.is_some());
     let steps = stages.flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
-    let copies = steps.filter_map(|(stage, step)| match &step.action {
-        Action::Copy(copy) if copy.from.is_none() => Some((stage, step, copy)),
-        _ => None,
-    });
-    copies.flat_map(|(stage, step, copy)| missing(stage, step, copy, context)).collect()
+    steps.flat_map(|(stage, step)| missing(stage, step, context)).collect()
 }
 
-fn missing(stage: &Stage, step: &Step, copy: &CopyStep, context: &Context) -> Vec<Problem> {
-    let look = |source: &CopySource| {
-        let wanted = wanted(source, &copy.exclude)?;
+fn missing(stage: &Stage, step: &Step, context: &Context) -> Vec<Problem> {
+    let look = |wanted: Result<Wanted, PatternError>| {
+        let wanted = wanted?;
         locate(context, &wanted).map_err(|error| cause(error, &wanted, None))
     };
-    let causes = copy.sources.iter().filter_map(|source| look(source).err());
+    let causes = from_context(&step.action).into_iter().filter_map(|wanted| look(wanted).err());
     let problem = |cause: Cause| {
         let hint = hint(context, &cause);
         Problem::Instruction(Box::new(Failure { span: step.span, stage: stage.title.clone(), cause, hint }))
     };
     causes.map(problem).collect()
+}
+
+/// What a step takes from the context.
+fn from_context(action: &Action) -> Vec<Result<Wanted, PatternError>> {
+    match action {
+        Action::Copy(copy) if copy.from.is_none() => {
+            copy.sources.iter().map(|source| wanted(source, &copy.exclude)).collect()
+        }
+        Action::Run(run) => {
+            let sources = run.mounts.iter().filter_map(|(mount, _)| match mount {
+                Mount::Bind { from: None, source, .. } => Some(bound(source)),
+                _ => None,
+            });
+            sources.map(Ok).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What the source of a mount means.
+pub(crate) fn bound(source: &str) -> Wanted {
+    Wanted { source: tree::clean(source.as_bytes()), ..Wanted::default() }
 }
 
 /// What a source of an instruction means.

@@ -7,45 +7,60 @@
 //! - A `--build-arg` gives a declared `ARG` its value. One that nobody declares is only worth a warning, unless it is a
 //!   proxy: those reach the environment of RUN, neither the cache key nor the history.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use common::platform::Platform;
 
-/// Names and values in the order in which they came; a name that comes again keeps its place.
+/// Names and values in the order in which they were last set, which is that of RUN's environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Variables {
-    entries: Vec<(String, String)>,
+    /// By the number of their setting.
+    entries: BTreeMap<u64, (String, String)>,
     /// Where in `entries` a name stands.
-    places: HashMap<String, usize>,
+    places: HashMap<String, u64>,
+    settings: u64,
+    /// Names that would have been set if it had not failed.
+    forgotten: BTreeSet<String>,
+    /// Whether other names may be set too, by what has not been looked at.
+    is_open: bool,
 }
 
 impl Variables {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|at| self.entries[*at].1.as_str())
+        self.places.get(name).map(|at| self.entries[at].1.as_str())
+    }
+
+    /// Whether nobody can say what the value is.
+    pub(crate) fn is_unknown(&self, name: &str) -> bool {
+        self.forgotten.contains(name) || (self.is_open && !self.places.contains_key(name))
+    }
+
+    /// What would have set `name` failed.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.forgotten.insert(name.to_owned());
+    }
+
+    /// From now on a name that is not set is unknown.
+    pub(crate) fn open(&mut self) {
+        self.is_open = true;
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        match self.places.get(name) {
-            Some(at) => value.clone_into(&mut self.entries[*at].1),
-            None => {
-                self.places.insert(name.to_owned(), self.entries.len());
-                self.entries.push((name.to_owned(), value.to_owned()));
-            }
+        self.forgotten.remove(name);
+        self.settings += 1;
+        if let Some(before) = self.places.insert(name.to_owned(), self.settings) {
+            self.entries.remove(&before);
         }
+        self.entries.insert(self.settings, (name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(name, _)| name.as_str())
+        self.entries.values().map(|(name, _)| name.as_str())
     }
 
     /// Each as `NAME=value`.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.entries.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
-
-    /// Names and values, in order.
-    pub(crate) fn entries(&self) -> &[(String, String)] {
-        &self.entries
+        self.entries.values().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
@@ -121,6 +136,16 @@ mod tests {
         assert_eq!(variables.get("TARGETVARIANT"), Some("v7"));
         assert_eq!(variables.get("BUILDPLATFORM"), Some("linux/amd64"));
         assert_eq!(variables.get("TARGETSTAGE"), Some("default"));
+    }
+
+    #[test]
+    fn what_is_set_again_comes_last() {
+        let mut variables = Variables::default();
+        for (name, value) in [("A", "1"), ("B", "2"), ("A", "3")] {
+            variables.set(name, value);
+        }
+        assert_eq!(variables.lines(), ["B=2", "A=3"]);
+        assert_eq!(variables.get("A"), Some("3"));
     }
 
     #[test]

@@ -570,6 +570,48 @@ fn what_variables_bring_about_is_said_at_once_too() {
 }
 
 #[test]
+fn an_argument_that_fails_hides_no_other_error() {
+    let world = World::new();
+    let check = |dockerfile: &str, expected: &[&str]| {
+        let error = world.error(dockerfile);
+        assert_eq!(lines(&error), expected, "{error}");
+    };
+    // What comes of a value that nobody knows is not said.
+    let failing = "FROM scratch\nARG A=${X:?one}\nENV B=${A:?no}\nUSER ${B:?no}\nLABEL a=${Z:?three}\n\
+                   ENV A=1\nVOLUME ${A:+$N}\n";
+    check(failing, &["2", "5", "7"]);
+    check("ARG A=${X:?one}\nARG B=${A:?no}\nFROM ${A}\nARG B\nLABEL a=${B:?no}\nLABEL b=${Z:?two}\n", &["1"]);
+    let inherited = "FROM scratch AS a\nENV A=${X:?one}\nFROM a\nLABEL a=${A:?no}\nLABEL b=${Y:?two}\n";
+    check(inherited, &["2", "5"]);
+    // With errors of other kinds; the image may have set `Y`, and the faulty line `Z`.
+    let mixed = "FROM image\nARG A=1\nLABEL a=${A:+${A:?no}} b=${Y:?no}\nENV B=\nLABEL c=${B:?one}\nSTOPSIGNAL none\n\
+                 ENV Z\nLABEL d=${Z:?no}\n";
+    check(mixed, &["5", "6", "7"]);
+}
+
+#[test]
+fn warnings_are_said_though_the_build_fails() {
+    let world = World::new();
+    world.error("FROM scratch\nMAINTAINER me\nLABEL a=${X:?no}\nCOPY nothing /\n");
+    let warnings = world.warnings.lock().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("MaintainerDeprecated"), "{warnings:?}");
+}
+
+#[test]
+fn a_bind_mount_of_nothing_is_refused_before_anything_runs() {
+    let world = World::new();
+    world.file(".dockerignore", "left/out\n");
+    world.file("left/out", "1");
+    world.file("a", "1");
+    let error = world.error(
+        "FROM scratch\nCOPY a /\nRUN --mount=source=left/out,target=/m --mount=target=/n x\nRUN --mount=source=no,target=/m x\n",
+    );
+    assert_eq!(lines(&error), ["3", "4"], "{error}");
+    assert!(error.contains("hint: `.dockerignore` line 1 (`left/out`) leaves it out"), "{error}");
+    assert!(world.vertices.lock().unwrap().iter().all(|name| name.starts_with("[internal]")));
+}
+
+#[test]
 fn a_broken_stage_that_nobody_needs_is_no_error_and_does_not_shift_the_others() {
     let world = World::new();
     world.file("a", "1");

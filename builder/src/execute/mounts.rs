@@ -22,12 +22,13 @@ use rustix::fs::FlockOperation;
 use super::copy::{SourceTree, describe_match};
 use super::{Execution, StepContext};
 use crate::cache::Key;
-use crate::copy::select::{Match, Wanted};
+use crate::copy::select::Match;
 use crate::copy::target::{Content, Target};
 use crate::copy::{self, Changes, Destination};
 use crate::dockerfile::{Access, Mount, Sharing};
 use crate::error::Cause;
 use crate::image;
+use crate::sources;
 use crate::step::{self, MountKind};
 use crate::steps::RunStep;
 use crate::tree;
@@ -186,10 +187,10 @@ impl<'a> Files<'a> {
         source: &str,
     ) -> Result<Self, Cause> {
         let tree = execution.source_tree(at, from)?;
-        let source = tree::clean(source.as_bytes());
-        let matches = tree.select(&Wanted { source: source.clone(), ..Wanted::default() })?;
+        let wanted = sources::bound(source);
+        let matches = tree.select(&wanted)?;
         let layers = from.map(|number| at.sources[&number].diff_ids.clone());
-        Ok(Files { tree, layers, matches, source: String::from_utf8_lossy(&source).into_owned() })
+        Ok(Files { tree, layers, matches, source: String::from_utf8_lossy(&wanted.source).into_owned() })
     }
 
     /// The directories that hold the files, and where in them they are.

@@ -10,13 +10,17 @@ use crate::error::{Cause, Problem};
 const MAX_GUESSES: usize = 100;
 
 impl Planner<'_> {
-    fn expand_global(&self, word: &dockerfile::Word, number: usize) -> Result<String, Problem> {
+    /// `Err(None)` when it asks for an argument that failed itself.
+    fn expand_global(&self, word: &dockerfile::Word, number: usize) -> Result<String, Option<Problem>> {
         let lookup = |name: &str| self.global.get(name).map(str::to_owned);
         let mut expander = Expander::new(self.dockerfile.directives.escape, &lookup);
         let expanded = expander.word(word);
+        if expander.used.iter().chain(&expander.unset).any(|name| self.global.is_unknown(name)) {
+            return Err(None);
+        }
         expanded
             .map(|word| word.text)
-            .map_err(|error| self.problem(error.span, number, Cause::Word(error.fault)))
+            .map_err(|error| Some(self.problem(error.span, number, Cause::Word(error.fault))))
     }
 
     pub(super) fn read_global_args(&mut self) {
@@ -29,7 +33,10 @@ impl Planner<'_> {
             match value {
                 Ok(Some(value)) => self.global.set(&arg.name.text, &value),
                 Ok(None) => {}
-                Err(problem) => self.problems.push(problem),
+                Err(problem) => {
+                    self.global.forget(&arg.name.text);
+                    self.problems.extend(problem);
+                }
             }
         }
     }
@@ -37,16 +44,16 @@ impl Planner<'_> {
     /// Adds a stage; a wrong one stands upon nothing.
     pub(super) fn begin(&mut self, stage: &dockerfile::Stage) {
         let number = self.states.len();
-        let (mut base, mut platform) = (Base::Scratch, None);
+        let (mut base, mut is_base_known, mut platform) = (Base::Scratch, false, None);
         self.look_for_undeclared(stage);
         if !self.is_faulty(stage.span) {
             match self.base(stage, number) {
-                Ok(found) => base = found,
-                Err(problem) => self.problems.push(problem),
+                Ok(found) => (base, is_base_known) = (found, true),
+                Err(problem) => self.problems.extend(problem),
             }
             match self.platform(stage, number) {
                 Ok(found) => platform = found,
-                Err(problem) => self.problems.push(problem),
+                Err(problem) => self.problems.extend(problem),
             }
         }
         let commands = stage.instructions.iter().map(|instruction| Command {
@@ -62,6 +69,7 @@ impl Planner<'_> {
             owner: number,
             is_stage: true,
             base,
+            is_base_known,
             platform,
             commands: commands.collect(),
             triggered: false,
@@ -88,11 +96,11 @@ impl Planner<'_> {
         }
     }
 
-    fn base(&self, stage: &dockerfile::Stage, number: usize) -> Result<Base, Problem> {
+    fn base(&self, stage: &dockerfile::Stage, number: usize) -> Result<Base, Option<Problem>> {
         let name = self.expand_global(&stage.base, number)?;
         if name.is_empty() {
             let cause = Cause::BlankBase(stage.base.text.clone());
-            return Err(self.problem(stage.base.span, number, cause));
+            return Err(Some(self.problem(stage.base.span, number, cause)));
         }
         Ok(match self.names.get(&name) {
             Some(number) => Base::Stage(*number),
@@ -101,11 +109,15 @@ impl Planner<'_> {
         })
     }
 
-    fn platform(&self, stage: &dockerfile::Stage, number: usize) -> Result<Option<Platform>, Problem> {
+    fn platform(
+        &self,
+        stage: &dockerfile::Stage,
+        number: usize,
+    ) -> Result<Option<Platform>, Option<Problem>> {
         let Some(word) = &stage.platform else { return Ok(None) };
         let text = self.expand_global(word, number)?;
         let platform = text.parse::<Platform>();
-        platform.map(Some).map_err(|error| self.problem(word.span, number, error))
+        platform.map(Some).map_err(|error| Some(self.problem(word.span, number, error)))
     }
 }
 

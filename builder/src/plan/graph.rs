@@ -109,6 +109,7 @@ impl Planner<'_> {
             owner: stage,
             is_stage: false,
             base,
+            is_base_known: true,
             platform: None,
             commands: Vec::new(),
             triggered: true,
