@@ -2,7 +2,7 @@
 //!
 //! A tar is a context, and so is all that is compressed; everything else is a Dockerfile. A context is unpacked into a
 //! folder of the store that nobody else sees and that goes away with the value, by the rules of layers: nothing outside
-//! is reached, and files whose names mean whiteouts, which no image can hold, are left out.
+//! is reached, and files whose names mean whiteouts, which no image can hold, are left out and named.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,8 +11,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use common::decompress::{decompress, is_compressed};
-use common::layer::{ApplyError, ApplyOptions, Limits, Owners, apply};
+use common::layer::index::split_last;
+use common::layer::{ApplyError, ApplyOptions, Header, Kind, Limits, Owners, apply_noting};
 use common::store::{Scratch, Store, StoreError};
+
+use crate::tree;
 
 /// What came.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub enum Piped {
 #[derive(Debug)]
 pub struct PipedContext {
     folder: Scratch,
+    left_out: Vec<String>,
 }
 
 /// Why what came is of no use.
@@ -73,8 +77,13 @@ impl Piped {
         let root = File::open(folder.path())?;
         // In a context owners do not count.
         let options = ApplyOptions { owners: Owners::Ignore, limits: Limits::default() };
-        apply(decompress(whole)?, root.as_fd(), &options)?;
-        Ok(Piped::Context(PipedContext { folder }))
+        let mut left_out = Vec::new();
+        apply_noting(decompress(whole)?, root.as_fd(), &options, &mut |header| {
+            if let Kind::Whiteout | Kind::Opaque = header.kind {
+                left_out.push(whiteout_name(header));
+            }
+        })?;
+        Ok(Piped::Context(PipedContext { folder, left_out }))
     }
 }
 
@@ -82,6 +91,11 @@ impl PipedContext {
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The files that an image could not hold, by their names.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Where the Dockerfile `name` is. It and the ignore files that go with it are in the context.
@@ -109,6 +123,16 @@ impl PipedContext {
         }
         Err(at(io::Error::new(io::ErrorKind::PermissionDenied, "it is outside of the build context")))
     }
+}
+
+/// What the file that was read as a whiteout is called.
+fn whiteout_name(header: &Header) -> String {
+    let (folder, name) = match header.kind {
+        Kind::Opaque => (&header.path[..], &b".wh..opq"[..]),
+        _ => split_last(&header.path),
+    };
+    let name = [b".wh.", name].concat();
+    String::from_utf8_lossy(&tree::join(folder, &name)).into_owned()
 }
 
 /// Whether these bytes begin a tar: a header whose checksum is right, or the zeros of an empty one.
@@ -173,6 +197,18 @@ mod tests {
             assert!(!path.exists());
             let empty = Piped::read(store, &[0; 1024][..]).unwrap();
             assert!(matches!(empty, Piped::Context(_)));
+        });
+    }
+
+    #[test]
+    fn files_that_no_image_can_hold_are_left_out_and_named() {
+        with_store(|store| {
+            let tar =
+                archive(&[("a", "1"), (".wh.a", ""), ("d/.wh.b", ""), ("d/.wh..wh..opq", ""), ("d/c", "2")]);
+            let Ok(Piped::Context(context)) = Piped::read(store, &tar[..]) else { panic!("no context") };
+            assert_eq!(context.left_out(), [".wh.a", "d/.wh.b", "d/.wh..wh..opq"]);
+            assert!(context.path().join("a").exists() && context.path().join("d/c").exists());
+            assert_eq!(fs::read_dir(context.path().join("d")).unwrap().count(), 1);
         });
     }
 

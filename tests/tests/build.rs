@@ -200,6 +200,47 @@ fn iidfile_quiet_target_arguments_and_labels() {
 }
 
 #[test]
+fn what_cannot_be_written_is_said_before_the_build() {
+    let world = world!();
+    context(&world, "FROM busybox\nLABEL a=b\n");
+    world.write("file", "");
+    world.write("id", "of an earlier build");
+    for output in ["type=oci,dest=no/a.tar", "type=tar,dest=context", "type=local,dest=file/x", "file"] {
+        let failed = world.gantry(["build", "-o", output, "context"]).fails(1);
+        assert!(
+            failed.stderr.contains("cannot write") && !failed.stderr.contains("[internal]"),
+            "{failed:?}"
+        );
+    }
+    let failed = world.gantry(["build", "--iidfile", "no/id", "context"]).fails(1);
+    assert!(
+        failed.stderr.contains("cannot write no/id") && !failed.stderr.contains("[internal]"),
+        "{failed:?}"
+    );
+    // The file never holds the ID of another build.
+    world.write("context/Dockerfile", "FROM busybox\nCOPY nothing /\n");
+    world.gantry(["build", "--iidfile", "id", "context"]).fails(1);
+    assert!(!world.path().join("id").exists());
+    world.close();
+}
+
+#[test]
+fn a_file_that_means_a_whiteout_in_a_context_on_stdin_is_named() {
+    let world = world!();
+    context(&world, "FROM scratch\nCOPY . /in/\n");
+    world.write("context/dir/.wh.b.txt", "");
+    let mut tar = Command::new("tar");
+    tar.args(["-c", "."]).current_dir(world.path().join("context"));
+    let tar = tar.output().expect("tar is part of every Debian").stdout;
+    let built = world.gantry_with_stdin(["build", "-q", "-o", "out", "-"], &tar).ok();
+    let warning =
+        "WARNING: `dir/.wh.b.txt` of the build context is left out: no image can hold a file of that name\n";
+    assert_eq!(built.stderr, warning);
+    assert!(world.path().join("out/in/dir/b.txt").exists());
+    world.close();
+}
+
+#[test]
 fn a_context_comes_through_stdin_as_a_tar() {
     let world = world!();
     context(&world, "FROM busybox\nCOPY . /in/\n");

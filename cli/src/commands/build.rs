@@ -119,6 +119,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let progress = BuildProgress::new(style(args));
     let built = builder::build(
         &store,
+    if let Some(Piped::Context(context)) = &piped {
+        for name in context.left_out() {
+            output::note(format!(
+                "WARNING: `{name}` of the build context is left out: no image can hold a file of that name"
+            ));
+        }
+    }
         &request,
         &Environment {
             runner: &EngineRunner,

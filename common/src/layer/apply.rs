@@ -98,10 +98,24 @@ pub enum ApplyError {
 /// # Errors
 /// [`ApplyError`]: the layer is bad, or the file system refuses.
 pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<(), ApplyError> {
+    apply_noting(tar, root, options, &mut |_| {})
+}
+
+/// As [`apply`], and `note` sees each entry before it is unpacked.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_noting(
+    tar: impl Read,
+    root: BorrowedFd<'_>,
+    options: &ApplyOptions,
+    note: &mut dyn FnMut(&Header),
+) -> Result<(), ApplyError> {
     let mut reader = TarReader::new(tar, options.limits);
     let mut applier = Applier::new(root, options.owners);
     while let Some(mut member) = reader.next()? {
         let (header, segments) = (member.header.clone(), member.segments.clone());
+        note(&header);
         applier.entry(&header, segments.as_deref(), &mut member)?;
     }
     applier.finish()

@@ -49,7 +49,7 @@ pub mod writer;
 
 use crate::digest::{Algorithm, Digest};
 
-pub use apply::{ApplyError, ApplyOptions, Owners, apply};
+pub use apply::{ApplyError, ApplyOptions, Owners, apply, apply_noting};
 pub use codec::{Codec, DecodeError, Expansion};
 pub use diff::{DiffError, DiffOptions, TreeKind, XattrChoice, diff};
 pub use encode::{EncodeOptions, encode, form_name};
