@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 /// Hidden names that are in use.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -32,6 +32,32 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<
     }
     .and_then(|()| Ok(hidden.publish(path)?))
     .with_context(cannot)
+}
+
+/// Looks whether [`write()`] can begin to write `path`: who has to work long for the content knows it before.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let look = || match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => check_access(path, Access::WRITE_OK),
+        _ => check_folder(folder_of(&behind_links(path)?)),
+    };
+    look().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Looks whether files can be made in `folder`.
+pub(crate) fn check_folder(folder: &Path) -> io::Result<()> {
+    if !fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    check_access(folder, Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn check_access(path: &Path, access: Access) -> io::Result<()> {
+    Ok(rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The path that links lead to, where a file need not be yet; as open(2), no more than forty of them are followed.
@@ -67,9 +93,8 @@ fn fill(file: io::Result<File>, content: impl FnOnce(&mut dyn Write) -> Result<(
 
 /// A file without a name in the folder of `path`, where such a thing can be had and named later.
 fn unnamed(path: &Path) -> Option<File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?;
+    let file = rustix::fs::open(folder_of(path), flags, Mode::from_raw_mode(0o666)).ok()?;
     fs::exists(descriptor(&file)).is_ok_and(|exists| exists).then(|| file.into())
 }
 
@@ -140,6 +165,22 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write(&path, |out| Ok(out.write_all(b"new")?)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        for fine in ["file", "new"] {
+            check(&at(fine)).unwrap();
+        }
+        for (wrong, why) in [("", "is a directory"), ("no/x", "No such file"), ("file/x", "not a directory")]
+        {
+            let error = format!("{:#}", check(&at(wrong)).unwrap_err());
+            assert!(error.starts_with("cannot write /") && error.contains(why), "{error}");
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

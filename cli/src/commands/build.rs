@@ -112,13 +112,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         exports.iter().try_for_each(Export::check_console)?;
     }
     check_sources(args)?;
+    exports.iter().try_for_each(Export::check)?;
+    if let Some(file) = &args.iidfile {
+        check_id_file(file)?;
+    }
     let store = context.store_or_new()?;
     let interrupted = interrupt::exit_on_signal()?;
     let piped = if args.context == "-" { Some(Piped::read(&store, io::stdin())?) } else { None };
-    let request = request(args, piped.as_ref())?;
-    let progress = BuildProgress::new(style(args));
-    let built = builder::build(
-        &store,
     if let Some(Piped::Context(context)) = &piped {
         for name in context.left_out() {
             output::note(format!(
@@ -126,6 +126,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             ));
         }
     }
+    let request = request(args, piped.as_ref())?;
+    let progress = BuildProgress::new(style(args));
+    let built = builder::build(
+        &store,
         &request,
         &Environment {
             runner: &EngineRunner,
@@ -153,6 +157,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::line(&built.id);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file for the ID can be written, and holds none of an earlier build when this one fails.
+fn check_id_file(file: &Path) -> Result<()> {
+    whole_file::check(file)?;
+    if fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
+        fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
 }
 
 fn style(args: &Args) -> Style {
@@ -383,6 +396,22 @@ impl Export {
         match self.exporter_to_stdout() {
             Some(name) => bail!("dest file is required for {name} exporter. refusing to write to console"),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what could not be written in the end.
+    fn check(&self) -> Result<()> {
+        match self.kind {
+            _ if self.dest == "-" => Ok(()),
+            ExportKind::Image => Ok(()),
+            ExportKind::Archive(_) | ExportKind::Tar => whole_file::check(Path::new(&self.dest)),
+            ExportKind::Local => {
+                let folder =
+                    Path::new(&self.dest).ancestors().find(|folder| folder.symlink_metadata().is_ok());
+                // A relative path begins in the current directory.
+                whole_file::check_folder(folder.unwrap_or(Path::new(".")))
+                    .with_context(|| format!("cannot write {}", self.dest))
+            }
         }
     }
 
