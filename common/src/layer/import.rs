@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use super::codec::{Codec, Expansion, decoder};
 use super::form::Form;
-use super::index::{Content, Entry, Index, Kind};
+use super::index::{Content, Entry, Index, Kind, split_last};
 use super::pipe::{PipeReader, PipeWriter, channel};
 use super::reader::{Limits, TarError, TarReader, path_refused};
 use super::root::Root;
@@ -56,6 +56,8 @@ pub struct Import {
     /// Both are `None` once the decoder has stopped.
     to_decoder: Option<PipeWriter>,
     decoder: Option<JoinHandle<Result<Decoded, LayerError>>>,
+    /// Why the decoder has stopped, until it is known whether the bytes are those that were announced.
+    refused: Option<LayerError>,
 }
 
 struct Decoded {
@@ -77,7 +79,7 @@ impl Import {
         let known = options.clone();
         let decoder = thread::spawn(move || decode(reader, diff_algorithm, &known));
         let store = store.clone();
-        Ok(Import { store, options, ingest, to_decoder: Some(writer), decoder: Some(decoder) })
+        Ok(Import { store, options, ingest, to_decoder: Some(writer), decoder: Some(decoder), refused: None })
     }
 
     /// Takes in the next bytes.
@@ -92,10 +94,17 @@ impl Import {
         {
             return Err(size_mismatch(digest, *announced, self.ingest.size_bytes()));
         }
+        if self.refused.is_some() {
+            return Ok(());
+        }
         let Some(decoder) = &mut self.to_decoder else { return Err(stopped()) };
         if decoder.write_all(bytes).is_err() {
             // It reads to the end unless it fails, so its error is the true one.
-            self.join_decoder()?;
+            let error = self.join_decoder().err().unwrap_or_else(stopped);
+            if self.options.blob.is_none() {
+                return Err(error);
+            }
+            self.refused = Some(error);
         }
         Ok(())
     }
@@ -131,10 +140,15 @@ impl Import {
     /// [`LayerError`] when the bytes are not those that were announced, or no layer.
     pub fn finish(mut self) -> Result<Imported, LayerError> {
         let size_bytes = self.ingest.size_bytes();
-        // A blob that was cut off is to be called that, and not a strange tar.
-        if let Some((digest, announced)) = self.options.blob.as_ref().filter(|(_, size)| *size != size_bytes)
-        {
-            return Err(size_mismatch(digest, *announced, size_bytes));
+        // A blob that was cut off or changed on its way is to be called that, and not a strange tar.
+        if let Some((digest, announced)) = &self.options.blob {
+            if *announced != size_bytes {
+                return Err(size_mismatch(digest, *announced, size_bytes));
+            }
+            self.ingest.verify(digest)?;
+        }
+        if let Some(refused) = self.refused {
+            return Err(refused);
         }
         let Some(to_decoder) = &mut self.to_decoder else { return Err(stopped()) };
         // as above: when this fails the decoder says why
@@ -264,11 +278,15 @@ fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
         {
             return Err(path_refused(&entry.path, "an opaque marker in something that is no folder"));
         }
-        if let Kind::Hardlink { target } = &entry.kind
-            && let Some((target_at, _)) = seen.get(&target[..])
-            && (*target_at > at || repeated.contains(&target[..]))
-        {
-            return Err(path_refused(&entry.path, "a hard link to something that changes later"));
+        if let Kind::Hardlink { target } = &entry.kind {
+            let changes = match seen.get(&target[..]) {
+                Some((target_at, _)) => *target_at > at || repeated.contains(&target[..]),
+                // By way of a symlink it may be any of that name.
+                None => repeated.iter().any(|path| split_last(path).1 == split_last(target).1),
+            };
+            if changes {
+                return Err(path_refused(&entry.path, "a hard link to something that changes later"));
+            }
         }
     }
     drop(seen);

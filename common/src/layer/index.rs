@@ -235,11 +235,15 @@ impl Index {
         }
         let mut numbered: Vec<(usize, Entry)> = entries.into_iter().enumerate().collect();
         numbered.sort_by(|(_, a), (_, b)| Self::order(a, b));
-        // The last of equals counts, in the place of the first: a folder is there from its first mention on.
-        numbered.dedup_by(|(_, later), (_, kept)| {
+        // The last of equals counts: a file when it comes, since it may be written by another path meanwhile; what others
+        // lie in or lead through from its first mention on.
+        numbered.dedup_by(|(later_at, later), (kept_at, kept)| {
             let same = Self::order(later, kept).is_eq();
             if same {
                 std::mem::swap(later, kept);
+                if matches!(kept.kind, Kind::File { .. }) {
+                    *kept_at = *later_at;
+                }
             }
             same
         });
@@ -488,7 +492,7 @@ mod tests {
     fn of_two_entries_with_one_path_the_later_counts() {
         let index = Index::new(None, vec![file("a", "1"), file("b", "2"), file("a", "3"), file("a", "4")]);
         assert_eq!(index.entries(), [file("a", "4"), file("b", "2")]);
-        assert_eq!(index.tar_order().collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(index.tar_order().collect::<Vec<_>>(), [1, 0]);
     }
 
     #[test]

@@ -67,23 +67,29 @@ impl Ingest {
     ///
     /// # Errors
     /// [`CommitError::DigestMismatch`] and [`CommitError::SizeMismatch`] when something else was written.
-    pub fn commit(self, expected: &Digest, size_bytes: Option<u64>) -> Result<u64, CommitError> {
-        let Ingest { store, temporary, bytes } = self;
-        let actual_bytes = bytes.size_bytes();
+    pub fn commit(mut self, expected: &Digest, size_bytes: Option<u64>) -> Result<u64, CommitError> {
+        let actual_bytes = self.size_bytes();
         if let Some(expected_bytes) = size_bytes.filter(|s| *s != actual_bytes) {
             let digest = expected.clone();
             return Err(CommitError::SizeMismatch { digest, expected: expected_bytes, actual: actual_bytes });
         }
-        let digest = finish(bytes, &temporary)?;
-        if digest != *expected {
-            return Err(CommitError::DigestMismatch {
-                expected: expected.clone(),
-                actual: digest,
-                size_bytes: actual_bytes,
-            });
-        }
-        temporary.persist(&store.paths().blob(expected), BLOB_MODE)?;
+        self.verify(expected)?;
+        self.temporary.persist(&self.store.paths().blob(expected), BLOB_MODE)?;
         Ok(actual_bytes)
+    }
+
+    /// Whether what was written so far is the blob `expected`.
+    ///
+    /// # Errors
+    /// [`CommitError::DigestMismatch`] when it is not.
+    pub fn verify(&mut self, expected: &Digest) -> Result<(), CommitError> {
+        self.bytes.file().map_err(StoreError::io("write", self.temporary.path()))?;
+        let actual = self.bytes.hasher().clone().finish();
+        if actual == *expected {
+            return Ok(());
+        }
+        let (expected, size_bytes) = (expected.clone(), self.size_bytes());
+        Err(CommitError::DigestMismatch { expected, actual, size_bytes })
     }
 
     /// Turns what was written into a blob, whatever it is.

@@ -108,6 +108,12 @@ fn bytes_other_than_announced_are_refused() {
     check_refused(&blob, wrong_diff_id, "does not match its diff ID");
     let wrong_digest = ImportOptions { blob: Some((other, blob.len() as u64)), ..right.clone() };
     check_refused(&blob, wrong_digest, "does not match its digest");
+    // The digest is to blame first, however strange the bytes are.
+    let strange = vec![b'x'; 4 << 20];
+    let announced = ImportOptions { blob: Some((Digest::sha256(b""), 4 << 20)), ..right.clone() };
+    check_refused(&strange, announced, "does not match its digest");
+    let honest = ImportOptions { blob: Some((Digest::sha256(&strange), 4 << 20)), ..right.clone() };
+    check_refused(&strange, honest, "wrong checksum");
     check_refused(&blob[..blob.len() - 1], right.clone(), "does not match its size");
     check_refused(&[&blob[..], b"x"].concat(), right, "does not match its size");
 }
@@ -196,6 +202,8 @@ fn what_depends_on_the_order_of_entries_is_refused() {
     check_order(tar().symlink("a", "b").file("a/.wh..wh..opq", b""), "no folder");
     check_order(tar().hardlink("a", "b").file("b", b""), "changes later");
     check_order(tar().file("b", b"1").hardlink("a", "b").file("b", b"2"), "changes later");
+    let through = tar().file("b", b"1").symlink("s", ".").hardlink("a", "s/b");
+    check_order(through.file("b", b"2"), "changes later");
 }
 
 #[test]

@@ -254,3 +254,18 @@ fn umoci_stacks_layers_to_the_same_tree() {
     let theirs = listing(open_folder(&bundle.join("rootfs")).unwrap().as_fd());
     assert_eq!(world.merged(Stacking::Overlay, &diff_ids), theirs);
 }
+
+#[test]
+fn a_file_that_is_written_by_two_paths_in_turn_is_in_the_table_as_in_the_tree() {
+    if !can_stack() {
+        return;
+    }
+    let world = World::new();
+    let tar =
+        TarBytes::new().dir("d").file("d/a", b"1").symlink("s", "d").file("s/a", b"2").file("d/a", b"3");
+    let layer = import(&world, &tar.finish());
+    let snapshots = world.snapshots(Stacking::Overlay);
+    snapshots.ensure(&[layer]).unwrap();
+    let report = snapshots.check(1).unwrap();
+    assert_eq!((report.trees, report.faults), (1, Vec::new()));
+}
