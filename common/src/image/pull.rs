@@ -223,7 +223,8 @@ impl Pull<'_> {
             return self.document(Some(&child.media_type), &child.digest, &bytes);
         }
         let fetched = self.client.manifest(self.repository(), &child.digest.to_string()).await;
-        let fetched = fetched.map_err(|error| PullError::of(self.reference, error))?;
+        // One that is not there is another matter than a name that is unknown.
+        let fetched = fetched.map_err(PullError::Client)?;
         check_size(child, fetched.bytes.len() as u64)?;
         self.keep_manifest(fetched, Some(&child.media_type))
     }

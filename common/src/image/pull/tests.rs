@@ -395,6 +395,14 @@ async fn an_index_without_entries_says_that_it_is_empty() {
 }
 
 #[tokio::test]
+async fn an_index_whose_manifest_is_not_there_names_the_manifest() {
+    let registry = Registry::default();
+    let child = two_layers().descriptor();
+    registry.put_manifest(REPOSITORY, "latest", media_type::OCI_INDEX, &index(std::slice::from_ref(&child)));
+    check_refused(&registry, &format!("manifests/{}: 404", child.digest)).await;
+}
+
+#[tokio::test]
 async fn a_manifest_of_another_length_than_its_index_says_is_refused() {
     let registry = Registry::default();
     let sample = two_layers();
