@@ -86,6 +86,8 @@ pub(crate) enum Error {
     #[error("manifest refers to content that this repository does not hold: {}", list(.0))]
     ManifestChildUnknown(Vec<Digest>),
 
+    #[error("this registry is read-only")]
+    ReadOnly,
     #[error("the disk is full")]
     DiskFull,
     /// The cause is logged, not sent: it names paths of this machine.
@@ -131,6 +133,7 @@ impl Error {
             | Error::ManifestChildSize { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Error::ManifestTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             Error::ManifestChildUnknown(_) => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
+            Error::ReadOnly => (StatusCode::FORBIDDEN, "DENIED"),
             Error::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
         }
@@ -166,7 +169,11 @@ impl Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        if error.is_no_space() { Error::DiskFull } else { Error::Internal(Box::new(error)) }
+        match error {
+            error if error.is_no_space() => Error::DiskFull,
+            error if error.is_read_only() => Error::ReadOnly,
+            error => Error::Internal(Box::new(error)),
+        }
     }
 }
 

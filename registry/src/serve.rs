@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use common::store::{Server as Announcement, Store, StoreError};
+use common::store::{Server as Announcement, Serving, Store, StoreError};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -265,14 +265,22 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn announce(store: &Store, address: SocketAddr) -> Result<common::store::Serving, StoreError> {
+/// Says in the store that it is served; a store that takes no changes is served unsaid.
+fn announce(store: &Store, address: SocketAddr) -> Result<Option<Serving>, StoreError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).expect("the kernel has random bytes");
-    store.announce(&Announcement {
+    let announced = store.announce(&Announcement {
         address: address.to_string(),
         instance_key: common::digest::hex(&key),
         pid: std::process::id(),
-    })
+    });
+    match announced {
+        Err(error) if error.is_read_only() => {
+            tracing::warn!(store = %store.root().display(), "the store is read-only: pushes are refused");
+            Ok(None)
+        }
+        announced => announced.map(Some),
+    }
 }
 
 /// Removes upload sessions that were given up, now and then.

@@ -66,6 +66,11 @@ impl StoreError {
         matches!(self, StoreError::Damaged { .. } | StoreError::NewerRecord { .. })
     }
 
+    /// Whether the store lies on a file system, or a mount, that takes no changes.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// Whether there is no room left on the device, or the user's quota is used up.
     pub fn is_no_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};

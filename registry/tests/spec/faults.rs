@@ -288,6 +288,28 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A copy of a registry on a read-only mount is served; it takes nothing.
+#[tokio::test]
+async fn a_store_on_a_read_only_mount_is_served() {
+    let Some(disk) = SmallDisk::mount("4m") else {
+        eprintln!("skipped: a small tmpfs needs the right to mount");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(disk.0.path(), folder.path().join("store")).unwrap();
+    let world = World::start_in(folder, |_, _| {}).await;
+    world.push_image("a", "v1", b"layer").await;
+    let stopped = world.stop().await;
+    let mut remount = Command::new("mount");
+    let remounted = remount.args(["-o", "remount,ro"]).arg(disk.0.path()).status();
+    assert!(remounted.is_ok_and(|status| status.success()));
+    let world = World::start_in(stopped.folder, |_, _| {}).await;
+    world.get("/v2/a/manifests/v1").await.is(StatusCode::OK);
+    world.post("/v2/a/blobs/uploads/").await.fails(403, "DENIED");
+    world.delete("/v2/a/manifests/v1").await.fails(403, "DENIED");
+    world.end().await;
+}
+
 /// A full disk is a clear answer; what is there can be read, nothing half is visible, and with room it goes on.
 #[tokio::test]
 async fn a_full_disk_is_507_and_pulls_go_on() {
