@@ -18,10 +18,12 @@ pub(crate) enum Asked {
 /// Spec: <https://www.rfc-editor.org/rfc/rfc9110#section-14.2>. A range that ends before it begins is answered by 416,
 /// though the RFC would have it ignored: the conformance suite asks for that, and takes a 200 for no ranges at all.
 pub(crate) fn asked(header: Option<&str>, size_bytes: u64) -> Asked {
-    let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
+    let Some((unit, spec)) = header.and_then(|header| header.trim().split_once('=')) else {
         return Asked::Whole;
     };
-    let Some((first, last)) = spec.split_once('-') else { return Asked::Whole };
+    let Some((first, last)) = spec.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes")) else {
+        return Asked::Whole;
+    };
     let (start, end) = match (number(first), number(last)) {
         (Some(first), Some(last)) if first > last => return Asked::Unsatisfiable,
         (Some(first), Some(last)) => (first, last.saturating_add(1).min(size_bytes)),
@@ -61,6 +63,7 @@ mod tests {
         for (header, expected) in [
             ("bytes=0-0", Asked::Part(0..1)),
             ("bytes=2-5", Asked::Part(2..6)),
+            ("Bytes=2-5", Asked::Part(2..6)),
             ("bytes=2-", Asked::Part(2..10)),
             ("bytes=-3", Asked::Part(7..10)),
             ("bytes=-30", Asked::Part(0..10)),
