@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const BZIP2: &[u8] = b"BZh";
 const XZ: &[u8] = b"\xfd7zXZ\0";
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Whether bytes that begin so would be changed by [`decompress`].
 pub fn is_compressed(start: &[u8]) -> bool {
-    [GZIP, BZIP2, XZ, ZSTD].iter().any(|magic| start.starts_with(magic))
+    [GZIP, BZIP2, XZ].iter().any(|magic| start.starts_with(magic)) || is_zstd(start)
+}
+
+/// Whether zstd begins so: with a frame, or with one that is to be skipped (`pzstd` writes these).
+pub(crate) fn is_zstd(start: &[u8]) -> bool {
+    matches!(start, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 /// How much may come out of compressed bytes.
@@ -72,7 +76,7 @@ fn decompress_within<'a>(
         start if start.starts_with(GZIP) => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         start if start.starts_with(BZIP2) => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
         start if start.starts_with(XZ) => Box::new(lzma_rust2::XzReader::new(whole, true)),
-        start if start.starts_with(ZSTD) => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
+        start if is_zstd(&start) => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         _ => return Ok(Box::new(whole)),
     };
     Ok(Box::new(Bounded::new(inner, allowed, consumed)))
@@ -163,6 +167,16 @@ mod tests {
         let error = read(&zstd::encode_all(&zeros[..], 1).unwrap()).unwrap_err();
         assert!(error.downcast::<BombError>().is_ok());
         assert_eq!(read(&zeros).unwrap(), 16 << 20);
+    }
+
+    #[test]
+    fn zstd_may_begin_with_a_frame_that_is_skipped() {
+        let skipped = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+        let input = [&skipped[..], &zstd::encode_all(&b"text"[..], 1).unwrap()].concat();
+        assert!(is_compressed(&input));
+        let mut found = Vec::new();
+        decompress(&input[..]).unwrap().read_to_end(&mut found).unwrap();
+        assert_eq!(found, b"text");
     }
 
     #[test]

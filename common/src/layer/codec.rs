@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, Cursor, Read};
 
-use crate::decompress::{BombError, Bounded, Counted};
+use crate::decompress::{BombError, Bounded, Counted, is_zstd};
 use crate::oci::media_type;
 
 pub use crate::decompress::Expansion;
@@ -24,8 +24,7 @@ impl Codec {
     pub fn sniff(start: &[u8]) -> Option<Codec> {
         match start {
             [0x1f, 0x8b, ..] => Some(Codec::Gzip),
-            // a frame, or one to be skipped
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Codec::Zstd),
+            start if is_zstd(start) => Some(Codec::Zstd),
             [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => None,
             _ => Some(Codec::Plain),
         }
