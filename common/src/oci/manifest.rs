@@ -111,6 +111,10 @@ impl ManifestOrIndex {
             config: Option<serde::de::IgnoredAny>,
             layers: Option<serde::de::IgnoredAny>,
         }
+        // serde reads a list, too, as the fields in their order; nobody else does.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(ParseError::Json(serde::de::Error::custom("a list where an object is expected")));
+        }
         let probe: Probe = serde_json::from_slice(bytes)?;
         if probe.schema_version != 2 {
             return Err(ParseError::SchemaVersion(probe.schema_version));
@@ -169,6 +173,12 @@ mod tests {
             panic!("a manifest");
         };
         assert!(manifest.layers.is_empty());
+    }
+
+    #[test]
+    fn a_list_is_no_document() {
+        let text = format!(r#" [2, null, null, {CONFIG}, []]"#);
+        assert!(matches!(ManifestOrIndex::parse(text.as_bytes(), None), Err(ParseError::Json(_))));
     }
 
     #[test]
