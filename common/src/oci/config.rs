@@ -218,6 +218,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_of_unknown_fields_stay_what_they_are() {
+        let text = br#"{"architecture":"amd64","os":"linux","x":160666666666666666666666666666666666}"#;
+        let config = ImageConfig::parse(text).unwrap();
+        assert_eq!(ImageConfig::parse(&config.to_bytes()).unwrap(), config);
+    }
+
+    #[test]
     fn docker_nulls_are_read_as_empty() {
         let text = br#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":null,"Volumes":null,"OnBuild":null,"Labels":null},"rootfs":{"type":"layers","diff_ids":null},"docker_version":"20"}"#;
         let config = ImageConfig::parse(text).unwrap();
