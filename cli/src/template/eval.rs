@@ -222,6 +222,6 @@ fn call(name: &str, args: &[Typed]) -> Result<Typed, String> {
 
 fn failed(action: &Action, wrong: impl Into<Wrong>) -> EvalError {
     let Wrong { what, at } = wrong.into();
-    let (column, at) = at.unwrap_or_else(|| (action.column + 2, action.source.clone()));
+    let (column, at) = at.unwrap_or_else(|| (action.column, action.source.clone()));
     EvalError { column, at, what }
 }

@@ -53,7 +53,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, ParseError> {
         let trimmed = body.trim();
         if !(trimmed.starts_with("/*") && trimmed.ends_with("*/")) {
             pieces.push(Piece::Action {
-                column: begin,
+                column: offset + body.len() - body.trim_start().len(),
                 source: trimmed.to_owned(),
                 tokens: tokens(body, offset)?,
             });

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn fields_that_hold_nothing_are_what_their_type_in_go_prints() {
         let check = |text: &str, expected: Result<&str, &str>| {
-            let data = json!({"Config": {"Cmd": null, "Volumes": null, "Labels": {}}, "Os": "linux"});
+            let data =
+                json!({"Config": {"Cmd": null, "Null": null, "Volumes": null, "Labels": {}}, "Os": "linux"});
             let rendered = Template::parse(text).unwrap().render(&data).map_err(|error| error.what);
             assert_eq!(rendered.as_deref().map_err(String::as_str), expected, "{text}");
         };
@@ -120,7 +121,8 @@ mod tests {
         );
         check("{{if .State}}x{{end}}", Err("map has no entry for key \"State\""));
         check("{{.Config.Nope.Deeper}}", Err("map has no entry for key \"Nope\""));
-        check("{{.Config.Healthcheck.Test}}", Err("nil pointer evaluating interface {}.Test"));
+        check("{{.Config.Healthcheck.Test}}", Err("map has no entry for key \"Healthcheck\""));
+        check("{{.Config.Null.Test}}", Err("nil pointer evaluating interface {}.Test"));
         check("{{.Os.Foo}}", Err("can't evaluate field Foo in type string"));
     }
 
@@ -203,6 +205,8 @@ mod tests {
             ("{{.NoSuch}}", ":1:2: executing \"\" at <.NoSuch>"),
             ("ab {{- .Config.NoSuch}}", ":1:14: executing \"\" at <.Config.NoSuch>"),
             ("{{.Config}} {{ .Config.NoSuch.B | json}}", ":1:22: executing \"\" at <.Config.NoSuch.B>"),
+            ("{{ index .Config 1}}", ":1:3: executing \"\" at <index .Config 1>"),
+            ("{{-  len 1 }}", ":1:5: executing \"\" at <len 1>"),
             ("{{$x := .Config}}{{$x.A.B}}", ":1:21: executing \"\" at <$x.A.B>"),
         ] {
             let error = Template::parse(text).unwrap().render(&data).unwrap_err().to_string();

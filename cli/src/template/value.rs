@@ -14,11 +14,13 @@ pub(super) struct Typed {
     pub(super) nil: Option<Nil>,
     /// The field's type in Go.
     go_type: Option<&'static str>,
+    /// The field's name, when JSON does not have it.
+    absent: Option<String>,
 }
 
 impl From<Value> for Typed {
     fn from(value: Value) -> Self {
-        Typed { value, nil: None, go_type: None }
+        Typed { value, nil: None, go_type: None, absent: None }
     }
 }
 
@@ -84,18 +86,24 @@ impl Typed {
             (Value::Object(mut map), _) => {
                 let found = map.remove(name).or_else(|| map.remove(field::in_json(name)?));
                 match (found, field::nil(name)) {
-                    (None, None) => Err(format!("map has no entry for key \"{name}\"")),
+                    (None, None) => Err(no_entry(name)),
                     (None, Some(Nil::Text)) => Ok(json!("").into()),
                     (value, nil) => {
+                        let absent = value.is_none().then(|| name.to_owned());
                         let go_type = field::go_type(name);
-                        Ok(Typed { value: value.unwrap_or_default(), nil, go_type })
+                        Ok(Typed { value: value.unwrap_or_default(), nil, go_type, absent })
                     }
                 }
             }
+            (Value::Null, _) if self.absent.is_some() => Err(no_entry(&self.absent.unwrap_or_default())),
             (Value::Null, _) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
             (other, _) => Err(format!("can't evaluate field {name} in type {}", kind(&other))),
         }
     }
+}
+
+fn no_entry(name: &str) -> String {
+    format!("map has no entry for key \"{name}\"")
 }
 
 /// `fmt.Print` of a value that no field is known of, as a template shows it.
