@@ -159,6 +159,9 @@ fn a_digest_is_one_name_of_several() {
     let digest =
         world.gantry(["inspect", "-f", "{{index .RepoDigests 0}}", "busybox"]).ok().text().to_owned();
 
+    world.gantry(["push", &format!("{name}:2")]).fails(1).says(&format!("tag does not exist: {name}:2\n"));
+    let missing = world.gantry(["pull", &format!("{name}:2")]).fails(1);
+    assert_eq!(missing.stdout, "");
     assert_eq!(world.gantry(["rmi", &digest]).ok().text(), format!("Untagged: {digest}"));
     assert_eq!(tags(), ["app:1", "busybox:latest"]);
     world.gantry(["rmi", "-f", &digest]).ok().says("No such image: ");
@@ -209,6 +212,8 @@ fn wrong_command_lines_get_dockers_words_and_codes() {
     world.gantry(["inspect", "nosuch"]).fails(1).says("No such object: nosuch");
     world.gantry(["inspect", "--type", "foo", "x"]).fails(1).says(r#""foo" is not a valid value for --type"#);
     let push = world.gantry(["push", "nosuch"]).fails(1);
+    let missing = world.gantry(["push", "nosuch:x"]).fails(1);
+    missing.says("An image does not exist locally with the tag: nosuch\n");
     assert!(push.stdout.starts_with("Using default tag: latest\nThe push refers to repository "), "{push:?}");
     let logout = world.gantry(["logout"]).ok();
     assert_eq!(logout.text(), "Removing login credentials for https://index.docker.io/v1/");

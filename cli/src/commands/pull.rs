@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use common::digest::Digest;
 use common::image::pull::{self, PullEvent, PullStep, Pulled};
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
@@ -75,8 +76,8 @@ fn announced(
     say: Option<fn(String)>,
 ) -> Result<Pulled> {
     let Some(say) = say else { return one(context, reference, platform, true) };
-    say(format!("{}: Pulling from {}", reference.identifier(), reference.repository().path()));
-    let pulled = one(context, reference, platform, false)?;
+    let found = || say(format!("{}: Pulling from {}", reference.identifier(), reference.repository().path()));
+    let pulled = one_found(context, reference, platform, false, &found)?;
     say(format!("Digest: {}", pulled.digest));
     Ok(pulled)
 }
@@ -101,23 +102,33 @@ pub(super) fn one(
     platform: &Platform,
     quiet: bool,
 ) -> Result<Pulled> {
+    one_found(context, reference, platform, quiet, &|| {})
+}
+
+/// Pulls one image, and calls `found` once the registry has it.
+fn one_found(
+    context: &Context,
+    reference: &Reference,
+    platform: &Platform,
+    quiet: bool,
+    found: &(dyn Fn() + Sync),
+) -> Result<Pulled> {
     let (store, client) = (context.store_or_new()?, context.client()?);
     let progress = Transfers::new(quiet);
     let interrupted = interrupt::exit_on_signal()?;
-    let pulled = runtime()?
-        .block_on(pull::pull(&store, &client, reference, platform, &|event| show(&progress, &event)));
+    let pulled =
+        runtime()?.block_on(pull::pull(&store, &client, reference, platform, &|event| match event {
+            PullEvent::Found { .. } => found(),
+            PullEvent::Layer { blob, step } => show(&progress, &blob, step),
+        }));
     drop(interrupted);
     progress.finish();
     Ok(pulled?)
 }
 
-fn show(progress: &Transfers, event: &PullEvent) {
-    if let PullEvent::Layer { blob, step } = event {
-        match step {
-            PullStep::Downloading { received, total } => {
-                progress.bytes(blob, &step.to_string(), *received, *total)
-            }
-            _ => progress.status(blob, &step.to_string()),
-        }
+fn show(progress: &Transfers, blob: &Digest, step: PullStep) {
+    match step {
+        PullStep::Downloading { received, total } => progress.bytes(blob, &step.to_string(), received, total),
+        _ => progress.status(blob, &step.to_string()),
     }
 }

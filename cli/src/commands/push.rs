@@ -66,8 +66,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     for reference in &references {
         let found = names::find_reference(&store, reference, Purpose::Handle(&Platform::host()))?;
         let Some(found) = found else {
-            let name = reference.repository().familiar();
-            return Err(verbatim(format!("An image does not exist locally with the tag: {name}")));
+            let text = match store.local(reference.repository()).tags(None, None)?.is_empty() {
+                true => {
+                    let name = reference.repository().familiar();
+                    format!("An image does not exist locally with the tag: {name}")
+                }
+                false => format!("tag does not exist: {}", reference.familiar()),
+            };
+            return Err(verbatim(text));
         };
         let request =
             PushRequest { id: &found.id, source: found.source.as_ref(), reference, codec: Codec::Gzip };
