@@ -25,6 +25,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let containers = Containers::new(context.store()?.paths().containers());
     let mut code = ExitCode::SUCCESS;
     for reference in &args.containers {
+        if reference.is_empty() {
+            code = report::failure(&verbatim("Error: Container name cannot be empty"), report::FAILED);
+            continue;
+        }
         let removed =
             containers.find(reference).and_then(|container| containers.remove(container, args.force));
         match removed {
