@@ -74,7 +74,7 @@ fn spec(step: &Step<'_>) -> RunSpec {
         },
         mounts: step.mounts.iter().map(mount).collect(),
         terminal: None,
-        remove_stubs: true,
+        is_step: true,
     }
 }
 

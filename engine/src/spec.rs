@@ -16,7 +16,8 @@ pub struct RunSpec {
     pub read_only: bool,
     /// The command and its arguments; the command is looked up in the root, by `PATH` when it has no slash.
     pub args: Vec<String>,
-    /// `NAME=value`. `PATH`, `HOSTNAME`, `HOME` and, with a terminal, `TERM` are added where they are missing.
+    /// `NAME=value`. `PATH` and `HOME` are added where they are missing, and unless it is a step so are `HOSTNAME` and,
+    /// with a terminal, `TERM`.
     pub env: Vec<String>,
     /// Absolute; made when it is not there. Empty means `/`.
     pub working_dir: String,
@@ -30,9 +31,9 @@ pub struct RunSpec {
     pub mounts: Vec<Mount>,
     /// Standard input, output and error are a new pseudo terminal of this size.
     pub terminal: Option<WindowSize>,
-    /// Mount points that had to be made are removed again at the end, if they are still empty, so that they do not
-    /// show up in an image's layer.
-    pub remove_stubs: bool,
+    /// It makes a layer of an image: mount points that had to be made are removed again at the end, if they are still
+    /// empty. Those of the kernel's file systems stay, as those that runc makes for BuildKit do.
+    pub is_step: bool,
 }
 
 /// A root file system.

@@ -20,7 +20,7 @@ pub fn run_step(
     let mut mounts = etc::mounts(spec.network, &spec.hostname);
     mounts.retain(|mount| spec.mounts.iter().all(|own| own.destination != mount.destination));
     mounts.extend(spec.mounts.iter().cloned());
-    let spec = RunSpec { mounts, remove_stubs: true, terminal: None, ..spec.clone() };
+    let spec = RunSpec { mounts, is_step: true, terminal: None, ..spec.clone() };
     let attachment = Attachment {
         stdin: None,
         output: &mut |stream, bytes| {

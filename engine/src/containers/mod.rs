@@ -547,7 +547,7 @@ impl Container {
                 .chain(own.clone().map(Into::into))
                 .collect(),
             terminal: config.terminal.then_some(size),
-            remove_stubs: false,
+            is_step: false,
         }
     }
 

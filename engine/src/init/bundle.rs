@@ -101,23 +101,30 @@ fn named_mount(destination: &str, file_system: &str, source: &str, options: &[&s
 }
 
 /// The environment of the command: docker's variables in front, each with the value that was asked for if one was, then
-/// the others that were asked for.
+/// the others that were asked for. A step gets what was asked for, in order, as BuildKit has it.
 pub(super) fn environment(spec: &RunSpec, identity: &Identity) -> Vec<String> {
-    let mut front = vec![
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOSTNAME", spec.hostname.as_str()),
-    ];
+    let path = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut front = Vec::new();
+    if !spec.is_step {
+        front.extend([path, ("HOSTNAME", spec.hostname.as_str())]);
+    }
     front.extend(spec.terminal.map(|_| ("TERM", "xterm")));
-    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
     let given = |wanted: &str| spec.env.iter().rev().find(|variable| name(variable) == wanted).cloned();
     let mut env: Vec<String> =
         front.iter().map(|(name, value)| given(name).unwrap_or_else(|| format!("{name}={value}"))).collect();
     let others = spec.env.iter().filter(|variable| !front.iter().any(|(known, _)| name(variable) == *known));
     env.extend(others.cloned());
-    if given("HOME").is_none() {
-        env.push(format!("HOME={}", identity.home));
+    for (name, value) in [path, ("HOME", identity.home.as_str())] {
+        if !env.iter().any(|variable| self::name(variable) == name) {
+            env.push(format!("{name}={value}"));
+        }
     }
     env
+}
+
+/// Of `NAME=value`.
+fn name(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -138,7 +145,7 @@ mod tests {
             network: Network::None,
             mounts: Vec::new(),
             terminal: None,
-            remove_stubs: false,
+            is_step: false,
         }
     }
 
@@ -154,6 +161,8 @@ mod tests {
             environment(&spec(&["PATH=/bin", "A=1", "HOME=/h", "HOSTNAME="]), &root()),
             ["PATH=/bin", "HOSTNAME=", "A=1", "HOME=/h"]
         );
+        let step = RunSpec { is_step: true, ..spec(&["A=1", "PATH=/bin"]) };
+        assert_eq!(environment(&step, &root()), ["A=1", "PATH=/bin", "HOME=/root"]);
         let mut with_terminal = spec(&["TERM=vt52"]);
         with_terminal.terminal = Some(WindowSize { rows: 24, columns: 80 });
         assert_eq!(environment(&with_terminal, &root()), [path, "HOSTNAME=box", "TERM=vt52", "HOME=/root"]);

@@ -137,8 +137,8 @@ impl World {
         let root = Root::open(&workspace.root).map_err(Failure::os(Step::Root, mounting_root))?;
         let bare_root = workspace.bare_root().map_err(Failure::os(Step::Root, mounting_root))?;
         let identity = identify(spec, &root)?;
+        workspace.make_mount_points(&root)?;
         let mut stubs = Vec::new();
-        workspace.make_mount_points(&root, &mut stubs)?;
         let late_mounts = workspace.attach(&root, prepared, &mut stubs)?;
         make_working_dir(spec, &root)?;
         Ok(World { workspace, bare_root, identity, late_mounts, stubs, group: None })
@@ -228,7 +228,7 @@ impl World {
         if let Some(group) = self.group {
             group.remove();
         }
-        if spec.remove_stubs {
+        if spec.is_step {
             self.workspace.detach_root();
             self.bare_root.remove_stubs(&self.stubs);
         }

@@ -179,7 +179,7 @@ impl Workspace {
 
     /// Makes the mount points of the kernel's file systems. They have to be directories of the root itself: the runtime
     /// makes links in `/dev` by its name.
-    pub(super) fn make_mount_points(&self, root: &Root, stubs: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    pub(super) fn make_mount_points(&self, root: &Root) -> Result<(), Failure> {
         for name in ["proc", "dev", "sys"] {
             let what = format!("make mount point /{name}");
             let place =
@@ -188,7 +188,6 @@ impl Workspace {
                 let reason = format!("/{name} is a symlink: a file system is only mounted on a directory");
                 return Err(Failure::because(Step::Mounts, reason));
             }
-            stubs.extend(place.made);
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ impl World {
             network: Network::None,
             mounts: Vec::new(),
             terminal: None,
-            remove_stubs: false,
+            is_step: false,
         }
     }
 
