@@ -130,7 +130,7 @@ pub fn parse_checked(name: &str, bytes: &[u8], checks: Option<Checks>) -> Result
 /// Parses the instruction that an `ONBUILD` of a base image left in its config.
 ///
 /// # Errors
-/// All that is wrong with it; also when it is `FROM` or more than one instruction.
+/// All that is wrong with it, in order of lines; also when it is `FROM` or more than one instruction.
 pub fn parse_trigger(expression: &str) -> Result<Instruction, SyntaxErrors> {
     single("ONBUILD trigger", expression)
 }
@@ -165,6 +165,7 @@ fn single(place: &str, text: &str) -> Result<Instruction, SyntaxErrors> {
                 let span = Span { start: 0, end: source.text().len() };
                 errors.push(SyntaxError { span, fault: Fault::NotOneInstruction });
             }
+            errors.sort_by_key(|error| error.span);
             Err(SyntaxErrors { source, errors })
         }
     }

@@ -131,6 +131,8 @@ fn onbuild_keeps_the_expression() {
     assert_eq!(onbuild("ONBUILD RUN <<E\nx\nE\n"), "RUN <<E\nx\nE");
     let trigger = parse_trigger("COPY <<E /x\ny\nE").unwrap();
     assert!(matches!(trigger.kind, Kind::Copy(copy) if copy.transfer.documents[0].content == "y\n"));
+    let errors = parse_trigger("ENV --flag").unwrap_err().errors;
+    assert!(errors.len() == 2 && errors.is_sorted_by_key(|error| error.span), "{errors:?}");
     assert!(parse_trigger("FROM x").is_err() && parse_trigger("USER a\nUSER b").is_err());
 }
 
