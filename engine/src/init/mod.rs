@@ -140,6 +140,8 @@ impl World {
         workspace.make_mount_points(&root)?;
         let mut stubs = Vec::new();
         let late_mounts = workspace.attach(&root, prepared, &mut stubs)?;
+        let hiding = "hide the host's control groups";
+        workspace.hide_control_groups().map_err(Failure::os(Step::Mounts, hiding))?;
         make_working_dir(spec, &root)?;
         Ok(World { workspace, bare_root, identity, late_mounts, stubs, group: None })
     }

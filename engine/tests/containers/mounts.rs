@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_part_of_another_tree_is_mounted,
     stubs_leave_no_trace_in_the_changes,
     a_missing_source_is_refused,
+    the_hosts_control_groups_do_not_move_a_container,
 ];
 
 fn bind(source: PathBuf, destination: &str) -> Mount {
@@ -211,4 +212,23 @@ fn a_part_of_another_tree_is_mounted(world: &World) {
     check(&spec, "inside\n");
     spec.mounts = vec![tree("no", "/file")];
     check_refused(&spec, 125, "mount /no of another root at /file: no such file or directory");
+}
+
+/// With a bind of the root or of `/sys` come the hierarchies that are mounted there.
+fn the_hosts_control_groups_do_not_move_a_container(world: &World) {
+    let own = |mounts: Vec<Mount>| {
+        // Without the ID, which is another one each time.
+        let script = "grep -e ':devices:' -e '^0::' /proc/self/cgroup | sed 's,[^/]*$,,'";
+        let mut spec = world.spec("a", &["sh", "-c", script]);
+        spec.mounts = mounts;
+        let outcome = run(&spec);
+        assert!(outcome.status.as_ref().is_ok_and(|status| status.success()), "{outcome:?}");
+        outcome.stdout
+    };
+    let without = own(Vec::new());
+    for source in ["/", "/sys", "/sys/fs/cgroup"] {
+        let mount = bind(source.into(), "/host folder");
+        assert_eq!(own(vec![mount.clone()]), without, "{source}");
+        assert_eq!(own(vec![Mount { read_only: true, ..mount }]), without, "{source}");
+    }
 }
