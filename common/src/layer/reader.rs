@@ -79,6 +79,9 @@ pub enum TarError {
         /// The reader's own error.
         source: io::Error,
     },
+    /// The input is something else.
+    #[error("it is no tar archive: it does not begin with a tar header")]
+    NoTar,
     /// The input ends within an entry.
     #[error("tar ends after {offset} bytes, within an entry")]
     Truncated {
@@ -252,7 +255,10 @@ impl<R: Read> TarReader<R> {
                 }
                 return Err(self.refused(at, "extensions of no entry at the end"));
             };
-            let block = Block::parse(&bytes).ok_or(self.refused(at, "wrong checksum"))?;
+            let block = Block::parse(&bytes).ok_or(match at {
+                0 => TarError::NoTar,
+                at => self.refused(at, "wrong checksum"),
+            })?;
             let slot = match block.typeflag() {
                 b'x' => &mut extensions.pax,
                 b'L' => &mut extensions.path,
@@ -297,6 +303,7 @@ impl<R: Read> TarReader<R> {
                 self.next_header = self.position;
                 return Ok(Some(block));
             }
+            _ if self.position < BLOCK_BYTES as u64 => return Err(TarError::NoTar),
             _ => return Err(self.truncated()),
         }
         Ok(None)

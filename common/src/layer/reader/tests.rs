@@ -262,7 +262,9 @@ fn headers_that_say_two_things_or_nothing_are_refused() {
     check_refused(TarBytes::new().pax(&[("uid", b"4294967296")]).file("f", b""), "malformed number");
     check_refused(TarBytes::new().pax(&[("SCHILY.xattr.", b"x")]).file("f", b""), "extended attribute");
     check_refused(TarBytes::new().entry_saying(b'x', "", "", 2 << 20, b""), "over 1 MiB");
-    check_refused(TarBytes::new().raw(&[1; 512]), "wrong checksum");
+    check_refused(TarBytes::new().raw(&[1; 512]), "no tar archive");
+    check_refused(TarBytes::new().file("f", b"").raw(&[1; 512]), "wrong checksum");
+    assert!(matches!(TarReader::new(&b"PK"[..], Limits::default()).next(), Err(TarError::NoTar)));
 }
 
 #[test]
