@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result};
 use engine::containers::{Mount, MountSource};
 
-use crate::report::verbatim;
+use crate::report::{self, verbatim};
 
 /// All of them; two at one place are refused.
 pub(super) fn binds(volumes: &[String]) -> Result<Vec<Mount>> {
@@ -110,7 +110,11 @@ fn host_folder(source: &str) -> Result<PathBuf> {
     }
     let path = std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"))?;
     if !path.exists() {
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir_all(&path).map_err(|error| {
+            let (shown, why) = (path.display(), report::system_words(&error));
+            let text = format!("error while creating mount source path '{shown}': mkdir {shown}: {why}");
+            verbatim(format!("gantry: {text}"))
+        })?;
     }
     Ok(path)
 }
@@ -153,6 +157,10 @@ mod tests {
         assert!(bind("/tmp:/p:z,ro,cached").unwrap().read_only);
         assert!(!bind("/tmp:/p:").unwrap().read_only);
         assert_eq!(bind("/tmp:/a//./b/../c/").unwrap().destination.to_str(), Some("/a/c"));
+        let below_a_file = bind("/proc/version/x:/p").unwrap_err().to_string();
+        let place = "mount source path '/proc/version/x'";
+        let text = format!("gantry: error while creating {place}: mkdir /proc/version/x: not a directory");
+        assert_eq!(below_a_file, text);
         let twice = binds(&["/tmp:/p".into(), "/etc:/p/".into()]).unwrap_err();
         assert_eq!(twice.to_string(), "gantry: Duplicate mount point: /p");
     }
