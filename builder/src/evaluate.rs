@@ -1,22 +1,26 @@
 //! One stage, instruction by instruction: words are expanded, the config changes, and steps are noted down.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::copy::Destination;
 use crate::copy::glob;
 use crate::dockerfile::{
     self, CommandLine, Expander, Kind, Linter, Pair, Rule, Run, Script, Span, SyntaxError, Transfer, Warning,
-    history,
+    history, nearest,
 };
 use crate::error::{Cause, Problem};
 use crate::image::Draft;
-use crate::plan::{Command, Planner};
+use crate::plan::{Command, MAX_GUESSES, Planner};
 use crate::refusals::{self, Refusal};
 use crate::step::Network;
 use crate::step_names::StepNames;
 use crate::steps::{Action, CopySource, CopyStep, RunStep, Step};
 use crate::tree;
+
+/// Name and value of an `ARG`.
+type Argument = (String, Option<String>);
 
 /// A stage under evaluation.
 pub(crate) struct Evaluation<'a> {
@@ -89,9 +93,11 @@ impl<'a> Evaluation<'a> {
 
     fn command(&mut self, command: &Command) -> Result<(), Refusal> {
         let kind = match &command.instruction.kind {
-            Kind::Arg(args) => return self.arg(args),
+            Kind::Arg(args) => return self.arg(command, args),
             Kind::Run(run) => return self.step_run(command, run),
-            kind => self.expand(|expander| expander.kind(kind))?,
+            // As in BuildKit, which does not ask here.
+            kind @ Kind::Expose(_) => self.expand(|expander| expander.kind(kind))?,
+            kind => self.expand_linted(command, &[], |expander| expander.kind(kind))?,
         };
         if !command.is_trigger {
             self.lint(command, &kind);
@@ -171,13 +177,45 @@ impl<'a> Evaluation<'a> {
             .map_err(|error| (Some(error.span), Cause::Word(error.fault)))
     }
 
-    fn arg(&mut self, args: &[dockerfile::Arg]) -> Result<(), Refusal> {
-        let mut values: Vec<(String, Option<String>)> = Vec::new();
+    /// As [`Evaluation::expand`], and looks for variables that nobody defined; `arguments` are those of the instruction
+    /// itself so far.
+    fn expand_linted<T>(
+        &mut self,
+        command: &Command,
+        arguments: &[Argument],
+        expand: impl FnOnce(&mut Expander<'_>) -> Result<T, SyntaxError>,
+    ) -> Result<T, Refusal> {
+        let mut unset = BTreeSet::new();
+        let result = self.expand(|expander| {
+            let result = expand(expander);
+            unset.append(&mut expander.unset);
+            result
+        });
+        let is_declared = |name: &String| {
+            let arguments = self.draft.arguments.iter().chain(arguments);
+            self.draft.variables.is_unknown(name)
+                || arguments.map(|(known, _)| known).any(|known| known == name)
+        };
+        unset.retain(|name| result.is_ok() && !command.is_trigger && !is_declared(name));
+        for name in unset {
+            let is_few = self.linter.warnings.len() < MAX_GUESSES;
+            let known: Vec<&str> = if is_few { self.draft.variables.names().collect() } else { Vec::new() };
+            let nearest = nearest(&name, &known).map(|known| format!("${known}"));
+            let rule = Rule::UndefinedVar { name, nearest };
+            self.linter.warn(command.span, &command.instruction.comments, rule);
+        }
+        result
+    }
+
+    fn arg(&mut self, command: &Command, args: &[dockerfile::Arg]) -> Result<(), Refusal> {
+        let mut values: Vec<Argument> = Vec::new();
         for arg in args {
             let name = &arg.name.text;
             let value = match (self.planner.inputs.build_args.get(name), &arg.value) {
                 (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.expand(|expander| expander.word(default))?.text),
+                (None, Some(default)) => {
+                    Some(self.expand_linted(command, &values, |expander| expander.word(default))?.text)
+                }
                 (None, None) => self.planner.global.get(name).map(str::to_owned),
             };
             match &value {
@@ -263,7 +301,7 @@ impl<'a> Evaluation<'a> {
             if let Some(from) = from {
                 self.planner.check_is_earlier(self.number, *from)?;
             }
-            let mount = self.expand(|expander| flag.resolve(expander))?;
+            let mount = self.expand_linted(command, &[], |expander| flag.resolve(expander))?;
             refusals::check_mount(flag, &mount, self.draft.working_dir())?;
             mounts.push((mount, *from));
         }

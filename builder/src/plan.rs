@@ -26,6 +26,9 @@ use crate::step_names::StepNames;
 use crate::steps::Step;
 use crate::variables::{self, Variables};
 
+/// How many "did you mean" are looked for: each is compared with all that is known.
+pub(crate) const MAX_GUESSES: usize = 100;
+
 /// What to do.
 #[derive(Debug)]
 pub(crate) struct Plan {

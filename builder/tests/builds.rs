@@ -756,6 +756,23 @@ fn what_is_doubtful_is_said_in_the_words_of_buildkit() {
 }
 
 #[test]
+fn variables_that_nobody_defined_are_named() {
+    let world = World::new();
+    world.build(
+        "FROM scratch AS one\nARG FIRST SECOND=$FIRST$OTHER\nENV NAME=x\nLABEL a=$NAMES b=${NAMES:-y} c=$FIRST\n\
+         EXPOSE 80$PORT\nONBUILD USER $NOBODY\nCMD [\"$HOME\"]\nFROM one\nLABEL d=$NAME e=\\$NAMES f='$NAMES'\n\
+         # check=skip=UndefinedVar\nVOLUME /$WHERE\n",
+    );
+    assert_eq!(
+        *world.warnings.lock().unwrap(),
+        [
+            "UndefinedVar: Usage of undefined variable '$OTHER' (line 2)",
+            "UndefinedVar: Usage of undefined variable '$NAMES' (did you mean $NAME?) (line 4)",
+        ]
+    );
+}
+
+#[test]
 fn a_shell_of_ones_own_is_taken_for_intended() {
     let world = World::new();
     world.build("# check=error=true\nFROM scratch\nSHELL [\"/x\"]\nCMD a\n");

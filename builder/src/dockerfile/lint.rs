@@ -55,6 +55,8 @@ pub enum Rule {
     StageNameCasing(String),
     #[error("FROM argument '{name}' is not declared{}", did_you_mean(nearest.as_deref()))]
     UndefinedArgInFrom { name: String, nearest: Option<String> },
+    #[error("Usage of undefined variable '${name}'{}", did_you_mean(nearest.as_deref()))]
+    UndefinedVar { name: String, nearest: Option<String> },
     #[error("Relative workdir {} can have unexpected results if the base image changes", go::quote(.0))]
     WorkdirRelativePath(String),
 }
@@ -74,6 +76,7 @@ impl Rule {
             Rule::ReservedStageName(_) => "ReservedStageName",
             Rule::StageNameCasing(_) => "StageNameCasing",
             Rule::UndefinedArgInFrom { .. } => "UndefinedArgInFrom",
+            Rule::UndefinedVar { .. } => "UndefinedVar",
             Rule::WorkdirRelativePath(_) => "WorkdirRelativePath",
         }
     }

@@ -2,12 +2,9 @@
 
 use common::platform::Platform;
 
-use super::{Base, Command, Planner, State};
+use super::{Base, Command, MAX_GUESSES, Planner, State};
 use crate::dockerfile::{self, Expander, Rule, nearest};
 use crate::error::{Cause, Problem};
-
-/// How many "did you mean" are looked for: each is compared with all arguments.
-const MAX_GUESSES: usize = 100;
 
 impl Planner<'_> {
     /// `Err(None)` when it asks for an argument that failed itself.
