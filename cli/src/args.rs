@@ -82,7 +82,7 @@ impl Global {
 /// Every verb, docker's groups among them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    Build(build::Args),
+    Build(Box<build::Args>),
     Run(run::Args),
     Ps(ps::Args),
     Rm(rm::Args),
@@ -122,7 +122,7 @@ pub(crate) enum Verb {
 /// `gantry image …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageVerb {
-    Build(build::Args),
+    Build(Box<build::Args>),
     #[command(visible_alias = "list")]
     Ls(images::Args),
     #[command(visible_alias = "remove")]
@@ -152,7 +152,7 @@ pub(crate) enum ContainerVerb {
 /// `gantry builder …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum BuilderVerb {
-    Build(build::Args),
+    Build(Box<build::Args>),
 }
 
 /// `gantry system …`

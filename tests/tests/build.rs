@@ -200,6 +200,22 @@ fn iidfile_quiet_target_arguments_and_labels() {
 }
 
 #[test]
+fn values_of_flags_are_looked_at_as_docker_does() {
+    let world = world!();
+    context(&world, "FROM busybox\n");
+    for (flag, says) in [
+        ("--label==x", "invalid argument \"=x\" for \"--label\" flag: invalid label '=x': empty name"),
+        ("--build-arg=", "invalid argument \"\" for \"--build-arg\" flag: invalid environment variable:"),
+        ("--tag=a:b:c", "invalid argument \"a:b:c\" for \"-t, --tag\" flag: invalid reference format\n"),
+        ("--provenance=mode=max", "flag: only `false` is here yet"),
+    ] {
+        world.gantry(["build", flag, "context"]).fails(125).says(says);
+    }
+    world.gantry(["build", "-q", "--provenance=false", "--sbom=false", "context"]).ok();
+    world.close();
+}
+
+#[test]
 fn what_cannot_be_written_is_said_before_the_build() {
     let world = world!();
     context(&world, "FROM busybox\nLABEL a=b\n");

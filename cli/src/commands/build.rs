@@ -46,12 +46,12 @@ pub(crate) struct Args {
     file: Option<String>,
     /// A name for the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
-    tags: Vec<String>,
+    tags: Vec<Reference>,
     /// Set an ARG; without a value it is taken from the environment
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = build_arg)]
     build_arg: Vec<String>,
     /// Add a label
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<String>,
     /// The stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
@@ -83,6 +83,12 @@ pub(crate) struct Args {
     /// How progress is shown
     #[arg(long, value_name = "KIND", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
     progress: String,
+    /// Accepted when it switches them off: there are no attestations yet
+    #[arg(long, hide = true, value_name = "MODE", value_parser = switched_off)]
+    provenance: Option<String>,
+    /// Accepted when it switches them off: there are no attestations yet
+    #[arg(long, hide = true, value_name = "MODE", value_parser = switched_off)]
+    sbom: Option<String>,
     /// Accepted and without effect: intermediate containers never outlive their step
     #[arg(long, hide = true)]
     rm: bool,
@@ -159,6 +165,28 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn is_nameless(text: &str) -> bool {
+    text.is_empty() || text.starts_with('=')
+}
+
+/// `--label`, which has a name.
+fn label(text: &str) -> Result<String, String> {
+    if is_nameless(text) { Err(format!("invalid label '{text}': empty name")) } else { Ok(text.to_owned()) }
+}
+
+/// `--build-arg`, which has a name.
+fn build_arg(text: &str) -> Result<String, String> {
+    if is_nameless(text) { Err(format!("invalid environment variable: {text}")) } else { Ok(text.to_owned()) }
+}
+
+/// The mode of something that is not here yet.
+fn switched_off(mode: &str) -> Result<String, String> {
+    match mode {
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(mode.to_owned()),
+        _ => Err("only `false` is here yet".to_owned()),
+    }
+}
+
 /// The file for the ID can be written, and holds none of an earlier build when this one fails.
 fn check_id_file(file: &Path) -> Result<()> {
     whole_file::check(file)?;
@@ -217,14 +245,10 @@ fn sources(args: &Args, piped: Option<&Piped>) -> Result<(Option<PathBuf>, Docke
 fn request(args: &Args, piped: Option<&Piped>) -> Result<BuildRequest> {
     let (context, dockerfile) = sources(args, piped)?;
     let tags = args.tags.iter().map(|name| {
-        let parsed = name.parse::<Reference>();
-        let parsed = parsed.map_err(|error| {
-            verbatim(format!("invalid argument \"{name}\" for \"-t, --tag\" flag: {error}"))
-        })?;
-        if parsed.digest().is_some() {
+        if name.digest().is_some() {
             return Err(verbatim("Error: build tag cannot contain a digest"));
         }
-        check_new_name(&parsed).map(|()| parsed)
+        check_new_name(name).map(|()| name.clone())
     });
     Ok(BuildRequest {
         context,
