@@ -9,7 +9,10 @@
 
 mod begin;
 mod cycles;
+mod evaluate;
 mod graph;
+mod refusals;
+mod step_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +21,11 @@ use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::Reference;
 
+use self::evaluate::Evaluation;
+use self::step_names::StepNames;
 use crate::dockerfile::{self, Dockerfile, Instruction, Kind, Linter, Parsed, Span, Warning};
 use crate::error::{BuildError, Cause, Failure, Problem};
-use crate::evaluate::Evaluation;
 use crate::image::Draft;
-use crate::step_names::StepNames;
 use crate::steps::Step;
 use crate::variables::{self, Variables};
 

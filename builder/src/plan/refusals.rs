@@ -3,12 +3,12 @@
 //! Most of it shows without the values of variables, so it is looked for in all needed stages before any base image is
 //! fetched; the same checks are made again when the words are expanded.
 
+use super::{Command, Planner};
 use crate::copy::mode::Chmod;
 use crate::dockerfile::{Add, CommandLine, Kind, Mount, MountFlag, Run, Security, Span, Transfer, Word};
 use crate::error::{Cause, Problem};
 use crate::ignore;
 use crate::image;
-use crate::plan::{Command, Planner};
 
 /// Which words of an instruction are to blame when it is not all of them, and why.
 pub(crate) type Refusal = (Option<Span>, Cause);

@@ -4,6 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::refusals::{self, Refusal};
+use super::step_names::StepNames;
+use super::{Command, MAX_GUESSES, Planner};
 use crate::copy::Destination;
 use crate::copy::glob;
 use crate::dockerfile::{
@@ -12,10 +15,7 @@ use crate::dockerfile::{
 };
 use crate::error::{Cause, Problem};
 use crate::image::Draft;
-use crate::plan::{Command, MAX_GUESSES, Planner};
-use crate::refusals::{self, Refusal};
 use crate::step::Network;
-use crate::step_names::StepNames;
 use crate::steps::{Action, CopySource, CopyStep, RunStep, Step};
 use crate::tree;
 

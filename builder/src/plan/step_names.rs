@@ -1,7 +1,7 @@
 //! How progress calls the steps of a stage: `[build 2/3] COPY . .`, as BuildKit counts and writes them.
 
+use super::Command;
 use crate::dockerfile::Kind;
-use crate::plan::Command;
 
 /// Counts the steps of one stage.
 pub(crate) struct StepNames {
