@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use common::digest::Digest;
 use common::oci::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 use common::platform::Platform;
 
 use crate::dockerfile::{self, CommandLine, Kind, history};
-use crate::execute::Layers;
+use crate::tree::absolute;
 use crate::variables::Variables;
 
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -68,7 +69,7 @@ impl Draft {
             config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
         if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-            config.working_dir = join("/", &config.working_dir);
+            config.working_dir = absolute("/", &config.working_dir);
         }
         Draft::bare(image)
     }
@@ -195,7 +196,7 @@ impl Draft {
     /// The new working directory; a layer is made unless it is the root.
     pub(crate) fn workdir(&mut self, path: &str) -> String {
         // As BuildKit has it: an absolute path stays as it was written.
-        let path = if path.starts_with('/') { path.to_owned() } else { join(self.working_dir(), path) };
+        let path = if path.starts_with('/') { path.to_owned() } else { absolute(self.working_dir(), path) };
         path.clone_into(&mut self.image.config.working_dir);
         self.record(history::workdir(&path), path == "/");
         path
@@ -222,20 +223,6 @@ impl Draft {
             ..History::default()
         });
     }
-}
-
-/// `path` upon `base`, cleaned; absolute.
-pub(crate) fn join(base: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn healthcheck(check: &dockerfile::Healthcheck) -> Healthcheck {
@@ -267,6 +254,15 @@ fn healthcheck(check: &dockerfile::Healthcheck) -> Healthcheck {
             }
         }
     }
+}
+
+/// What a stage came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// All diff IDs, from the lowest.
+    pub diff_ids: Vec<Digest>,
+    /// When each layer above the base image came to be, RFC 3339.
+    pub created: Vec<String>,
 }
 
 /// The config as it is stored: the layers, and a time for each new history entry.

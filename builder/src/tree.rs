@@ -10,7 +10,7 @@ use std::io::Read;
 use common::digest::Digest;
 use common::layer::Time;
 
-use crate::context::Signature;
+use crate::context::signature::Signature;
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +138,20 @@ pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
         }
     }
     done
+}
+
+/// `path` upon `base`, cleaned; absolute.
+pub(crate) fn absolute(base: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// `folder/name`, either may be empty.

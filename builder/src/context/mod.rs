@@ -7,9 +7,8 @@
 //!
 //! A file whose size or times differ before and after it was read was changed by somebody: an error that names it.
 
+pub(crate) mod signature;
 mod stat_cache;
-
-pub(crate) use self::stat_cache::Signature;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,6 +25,7 @@ use common::store::Store;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use self::signature::Signature;
 use self::stat_cache::{Known, StatCache};
 use crate::ignore::{Folder, Patterns};
 use crate::tree::{self, Identity, Kind, Node, TooManyLinks, Tree};

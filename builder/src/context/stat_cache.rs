@@ -19,6 +19,7 @@ use common::digest::{Algorithm, Digest};
 use common::store::Store;
 use rustix::fs::Stat;
 
+use super::signature::Signature;
 use crate::disk;
 
 const MAGIC: &[u8; 8] = b"gantrySC";
@@ -26,56 +27,12 @@ const VERSION: u32 = 1;
 const ENTRY_BYTES: usize = 6 * 8 + 32;
 const HAS_CAPABILITY: u64 = 1;
 
-/// Clocks of file systems tick at most this coarsely, in nanoseconds, when they show parts of a second…
-const FINE_TICK: i128 = 20_000_000;
-/// … and this coarsely when they do not.
-const COARSE_TICK: i128 = 2_000_000_000;
-
-/// What `stat` says of one state of one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Signature {
-    device: u64,
-    inode: u64,
-    size_bytes: u64,
-    mtime: i64,
-    ctime: i64,
-}
-
 /// What is known of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub digest: Digest,
     /// Whether the file has `security.capability`.
     pub has_capability: bool,
-}
-
-impl Signature {
-    #[expect(
-        clippy::useless_conversion,
-        clippy::cast_sign_loss,
-        reason = "the types differ between architectures"
-    )]
-    pub(super) fn of(stat: &Stat) -> Self {
-        let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
-        Signature {
-            device: stat.st_dev.into(),
-            inode: stat.st_ino.into(),
-            size_bytes: stat.st_size as u64,
-            mtime: nanos(stat.st_mtime.into(), stat.st_mtime_nsec as i64),
-            ctime: nanos(stat.st_ctime.into(), stat.st_ctime_nsec as i64),
-        }
-    }
-
-    fn file(&self) -> (u64, u64) {
-        (self.device, self.inode)
-    }
-
-    /// Whether a change right after `now` (nanoseconds since 1970) could leave the same numbers.
-    fn is_racy(&self, now: i128) -> bool {
-        let newest = i128::from(self.mtime.max(self.ctime));
-        let tick = if self.ctime % 1_000_000_000 == 0 { COARSE_TICK } else { FINE_TICK };
-        newest + tick >= now
-    }
 }
 
 /// The last known state of each file, by device and inode.

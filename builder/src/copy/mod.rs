@@ -77,7 +77,7 @@ impl Destination {
     /// `written` upon the working directory.
     pub(crate) fn new(working_dir: &str, written: &str) -> Self {
         let is_folder = matches!(written, "" | ".") || written.ends_with('/') || written.ends_with("/.");
-        let path = tree::clean(crate::image::join(working_dir, written).as_bytes());
+        let path = tree::clean(tree::absolute(working_dir, written).as_bytes());
         Destination { is_folder: is_folder || path.is_empty(), path }
     }
 }

@@ -3,11 +3,9 @@
 use std::fmt;
 
 use super::expand::ExpandError;
-use super::lines::MAX_LINE_BYTES;
+use super::limits::{MAX_FILE_BYTES, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_PORTS};
 use super::report::Report;
-use super::resolve::MAX_PORTS;
 use super::source::{Source, Span, Word};
-use super::statement::MAX_HEREDOCS;
 
 /// All that is wrong with one file, in order of lines. Shown as the user sees it, with excerpts of the file; the first
 /// `error: ` is left to whoever prints it.
@@ -37,7 +35,7 @@ pub struct SyntaxError {
 #[expect(missing_docs, reason = "each message says it")]
 pub enum Fault {
     // The file
-    #[error("the file is larger than {} MiB", super::MAX_FILE_BYTES >> 20)]
+    #[error("the file is larger than {} MiB", MAX_FILE_BYTES >> 20)]
     FileTooLarge,
     #[error("not UTF-8")]
     NotUtf8,

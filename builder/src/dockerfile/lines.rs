@@ -7,10 +7,8 @@
 use std::ops::Range;
 
 use super::error::{Fault, SyntaxError};
+use super::limits::MAX_LINE_BYTES;
 use super::source::{Source, Span, Word};
-
-/// Longest physical line, as in BuildKit.
-pub(super) const MAX_LINE_BYTES: usize = 65_535;
 
 /// One instruction, continuations joined.
 #[derive(Debug, Default)]

@@ -25,6 +25,7 @@ mod go;
 pub mod history;
 mod instruction;
 mod json;
+mod limits;
 mod lines;
 mod lint;
 mod mount;
@@ -53,11 +54,9 @@ pub use script::{Script, ScriptFile};
 pub use source::{Source, Span, Word};
 pub(crate) use suggest::nearest;
 
+use self::limits::MAX_FILE_BYTES;
 use self::lines::Lines;
 use self::parse::Faults;
-
-/// Largest file that is read.
-const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// What could be read of a Dockerfile.
 #[derive(Debug)]

@@ -6,10 +6,8 @@ use std::str::FromStr;
 use super::error::{Fault, SyntaxError};
 use super::expand::Expander;
 use super::instruction::{Add, Copy, Dockerfile, Document, Instruction, Kind, Pair, Transfer};
+use super::limits::MAX_PORTS;
 use super::source::Word;
-
-/// Ports that one instruction may expose.
-pub(super) const MAX_PORTS: usize = 1 << 17;
 
 impl Expander<'_> {
     /// A word as one word.

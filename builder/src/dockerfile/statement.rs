@@ -8,11 +8,9 @@ use super::error::{Fault, LookAlike, SyntaxError};
 use super::expand::{Expander, Quotes, Syntax};
 use super::instruction::{Heredoc, Pair};
 use super::json::{self, Array};
+use super::limits::MAX_HEREDOCS;
 use super::lines::{Lines, LogicalLine};
 use super::source::{Source, Span, Word};
-
-/// Heredocs that one instruction may have.
-pub(super) const MAX_HEREDOCS: usize = 128;
 
 /// One instruction, cut up.
 #[derive(Debug)]

@@ -30,20 +30,12 @@ use crate::copy::target::{Content, Target};
 use crate::dockerfile::{Source, Span};
 use crate::error::{BuildError, Cause, Failure, Problem, chain};
 use crate::event::VertexId;
+use crate::image::Layers;
 use crate::plan::{Base, Plan, Stage};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Environment};
 use crate::sources;
 use crate::steps::{Action, Step};
-
-/// What a stage came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Layers {
-    /// All diff IDs, from the lowest.
-    pub diff_ids: Vec<Digest>,
-    /// When each layer above the base image came to be, RFC 3339.
-    pub created: Vec<String>,
-}
 
 /// What a build is carried out with.
 pub(crate) struct Inputs<'a> {

@@ -27,7 +27,6 @@ use crate::copy::target::{Content, Target};
 use crate::copy::{self, Changes, Destination};
 use crate::dockerfile::{Access, Mount, Sharing};
 use crate::error::Cause;
-use crate::image;
 use crate::sources;
 use crate::step::{self, MountKind};
 use crate::steps::RunStep;
@@ -91,7 +90,7 @@ impl<'a> Mounts<'a> {
                 _ => None,
             };
             let target =
-                mount.target().map(|target| image::join(&step.working_dir, target)).unwrap_or_default();
+                mount.target().map(|target| tree::absolute(&step.working_dir, target)).unwrap_or_default();
             let files = source.map(|source| Files::select(execution, at, *from, source)).transpose()?;
             list.push(Planned { target, mount, files });
         }

@@ -8,7 +8,7 @@ use crate::copy::mode::Chmod;
 use crate::dockerfile::{Add, CommandLine, Kind, Mount, MountFlag, Run, Security, Span, Transfer, Word};
 use crate::error::{Cause, Problem};
 use crate::ignore;
-use crate::image;
+use crate::tree;
 
 /// Which words of an instruction are to blame when it is not all of them, and why.
 pub(crate) type Refusal = (Option<Span>, Cause);
@@ -109,7 +109,7 @@ fn check_is_local(source: &str) -> Result<(), Cause> {
 /// A mount upon the root would hide all of it.
 pub(crate) fn check_mount(flag: &MountFlag, mount: &Mount, working_dir: &str) -> Result<(), Refusal> {
     match mount.target() {
-        Some(target) if image::join(working_dir, target) == "/" => {
+        Some(target) if tree::absolute(working_dir, target) == "/" => {
             Err((Some(flag.span), Cause::MountTarget("/".to_owned())))
         }
         _ => Ok(()),
