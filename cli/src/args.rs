@@ -1,17 +1,19 @@
 //! The command line: verbs, docker's grouped spellings, and docker's words for wrong flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     build, check, history, images, import, info, inspect, load, login, logout, ps, pull, push, rm, rmi, run,
     save, serve, tag, version,
 };
-use crate::report;
+use crate::context::{Context, Global};
+use crate::error;
 
-pub(crate) mod flags;
+mod flags;
 mod later;
 mod usage;
 mod words;
@@ -45,38 +47,6 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) verb: Verb,
-}
-
-/// Flags that every verb takes, in front of it or behind it.
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// Folder of the store
-    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
-    pub(crate) root: Option<PathBuf>,
-    /// Folder of docker's client configuration [default: $DOCKER_CONFIG or ~/.docker]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) config: Option<PathBuf>,
-    /// Log decisions to stderr, as with `--log-level debug`
-    #[arg(short = 'D', long)]
-    debug: bool,
-    /// Log lines of this level and above go to stderr: debug, info, warn, error, fatal
-    #[arg(short = 'l', long, value_name = "LEVEL", value_parser = ["trace", "debug", "info", "warn", "error", "fatal"])]
-    log_level: Option<String>,
-    /// Print the version and exit
-    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
-    version: Option<bool>,
-}
-
-impl Global {
-    /// The level in `tracing`'s words.
-    pub(crate) fn log_level(&self) -> &str {
-        match self.log_level.as_deref() {
-            Some("fatal") => "error",
-            Some(level) => level,
-            None if self.debug => "debug",
-            None => "warn",
-        }
-    }
 }
 
 /// Every verb, docker's groups among them.
@@ -162,11 +132,42 @@ pub(crate) enum SystemVerb {
 }
 
 impl Verb {
+    /// Does it.
+    pub(crate) fn run(&self, context: &Context) -> Result<ExitCode> {
+        match self {
+            Verb::Build(args)
+            | Verb::Image(ImageVerb::Build(args))
+            | Verb::Builder(BuilderVerb::Build(args))
+            | Verb::Buildx(BuilderVerb::Build(args)) => build::run(args, context),
+            Verb::Run(args) | Verb::Container(ContainerVerb::Run(args)) => run::run(args, context),
+            Verb::Ps(args) | Verb::Container(ContainerVerb::Ls(args)) => ps::run(args, context),
+            Verb::Rm(args) | Verb::Container(ContainerVerb::Rm(args)) => rm::run(args, context),
+            Verb::Images(args) | Verb::Image(ImageVerb::Ls(args)) => images::run(args, context),
+            Verb::Pull(args) | Verb::Image(ImageVerb::Pull(args)) => pull::run(args, context),
+            Verb::Push(args) | Verb::Image(ImageVerb::Push(args)) => push::run(args, context),
+            Verb::Tag(args) | Verb::Image(ImageVerb::Tag(args)) => tag::run(args, context),
+            Verb::Rmi(args) | Verb::Image(ImageVerb::Rm(args)) => rmi::run(args, context),
+            Verb::Save(args) | Verb::Image(ImageVerb::Save(args)) => save::run(args, context),
+            Verb::Load(args) | Verb::Image(ImageVerb::Load(args)) => load::run(args, context),
+            Verb::Import(args) | Verb::Image(ImageVerb::Import(args)) => import::run(args, context),
+            Verb::Inspect(args) => inspect::run(args, context),
+            Verb::Image(ImageVerb::Inspect(args)) => inspect::run(&args.clone().into(), context),
+            Verb::Container(ContainerVerb::Inspect(args)) => inspect::run(&args.clone().into(), context),
+            Verb::History(args) | Verb::Image(ImageVerb::History(args)) => history::run(args, context),
+            Verb::Login(args) => login::run(args, context),
+            Verb::Logout(args) => logout::run(args, context),
+            Verb::Serve(args) => serve::run(args, context),
+            Verb::Check(args) => check::run(args, context),
+            Verb::Info(args) | Verb::System(SystemVerb::Info(args)) => info::run(args, context),
+            Verb::Version(args) => version::run(args, context),
+        }
+    }
+
     /// The exit code of a failure of this verb's own.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Verb::Run(_) | Verb::Container(ContainerVerb::Run(_)) => report::USAGE,
-            _ => report::FAILED,
+            Verb::Run(_) | Verb::Container(ContainerVerb::Run(_)) => error::USAGE,
+            _ => error::FAILED,
         }
     }
 }
@@ -186,6 +187,8 @@ fn parse_from(args: Vec<OsString>) -> Result<Cli, Usage> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, Usage> {

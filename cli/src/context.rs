@@ -7,7 +7,37 @@ use anyhow::{Context as _, Result, bail};
 use common::client::{Client, ClientOptions, Proxies};
 use common::store::Store;
 
-use crate::args::Global;
+/// Flags that every verb takes, in front of it or behind it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Folder of the store
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
+    pub(crate) root: Option<PathBuf>,
+    /// Folder of docker's client configuration [default: $DOCKER_CONFIG or ~/.docker]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// Log decisions to stderr, as with `--log-level debug`
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// Log lines of this level and above go to stderr: debug, info, warn, error, fatal
+    #[arg(short = 'l', long, value_name = "LEVEL", value_parser = ["trace", "debug", "info", "warn", "error", "fatal"])]
+    log_level: Option<String>,
+    /// Print the version and exit
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+impl Global {
+    /// The level in `tracing`'s words.
+    pub(crate) fn log_level(&self) -> &str {
+        match self.log_level.as_deref() {
+            Some("fatal") => "error",
+            Some(level) => level,
+            None if self.debug => "debug",
+            None => "warn",
+        }
+    }
+}
 
 /// Read once, before the verb runs.
 #[derive(Debug)]

@@ -6,12 +6,14 @@
 mod args;
 mod commands;
 mod context;
+mod error;
 mod interrupt;
 mod output;
 mod progress;
 mod report;
 mod runner;
 mod template;
+mod values;
 mod whole_file;
 
 use std::process::ExitCode;
@@ -21,14 +23,14 @@ fn main() -> ExitCode {
     engine::roles::dispatch();
     let cli = match args::parse() {
         Ok(cli) => cli,
-        Err(usage) => return report::usage(&usage),
+        Err(usage) => return usage.print(),
     };
     output::log_to_stderr(cli.global.log_level());
     let context = match context::Context::new(&cli.global) {
         Ok(context) => context,
         Err(error) => return report::failure(&error, cli.verb.failure_code()),
     };
-    match commands::run(&cli.verb, &context) {
+    match cli.verb.run(&context) {
         Ok(code) => code,
         Err(error) => report::failure(&error, cli.verb.failure_code()),
     }

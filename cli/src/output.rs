@@ -6,7 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::report::{self, verbatim, verbatim_with_code};
+use crate::error::{self, verbatim, verbatim_with_code};
 use crate::template::{EvalError, ParseError, Template};
 
 /// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word, any other failure
@@ -18,14 +18,14 @@ pub(crate) fn print(text: &str) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             note(not_written("stdout", &error));
-            std::process::exit(i32::from(report::FAILED));
+            std::process::exit(i32::from(error::FAILED));
         }
     }
 }
 
 /// docker's words for a standard stream that takes nothing.
 pub(crate) fn not_written(stream: &str, error: &io::Error) -> String {
-    format!("write /dev/{stream}: {}", report::system_words(error))
+    format!("write /dev/{stream}: {}", error::system_words(error))
 }
 
 /// Writes a line of data to stdout.
@@ -160,7 +160,7 @@ impl DocumentFormat {
 
 /// Prints one document by `--format`.
 pub(crate) fn document(value: &Value, format: &str) -> Result<()> {
-    let wrong = |error: ParseError| verbatim_with_code(error.to_string(), report::WRONG_TEMPLATE);
+    let wrong = |error: ParseError| verbatim_with_code(error.to_string(), error::WRONG_TEMPLATE);
     let format = DocumentFormat::parse(format).map_err(wrong)?;
     line(format.show(value).map_err(|error| verbatim(error.to_string()))?);
     Ok(())

@@ -1,6 +1,7 @@
 //! Wrong command lines, in docker's words.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
@@ -8,7 +9,8 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::Cli;
 use super::later;
 use super::words;
-use crate::report;
+use crate::error;
+use crate::output::{self, note};
 
 /// The command line asked for help, or is wrong.
 #[derive(Debug)]
@@ -24,6 +26,22 @@ pub(crate) enum Usage {
     },
 }
 
+impl Usage {
+    /// Prints help, or what is wrong with the command line.
+    pub(crate) fn print(&self) -> ExitCode {
+        match self {
+            Usage::Help(text) => {
+                output::print(text);
+                ExitCode::SUCCESS
+            }
+            Usage::Wrong { text, code } => {
+                note(text.trim_end());
+                ExitCode::from(*code)
+            }
+        }
+    }
+}
+
 /// clap's error about `args` in docker's words.
 pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
     let command = addressed(args);
@@ -34,7 +52,7 @@ pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         | ErrorKind::MissingSubcommand => return Usage::Help(help(command)),
         ErrorKind::InvalidSubcommand => {
-            return Usage::Wrong { text: unknown_verb(error, &verb, args), code: report::FAILED };
+            return Usage::Wrong { text: unknown_verb(error, &verb, args), code: error::FAILED };
         }
         _ => {}
     }
@@ -46,7 +64,7 @@ pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> Usage {
             );
             Usage::Wrong { text, code }
         }
-        None => Usage::Wrong { text: error.render().to_string(), code: report::USAGE },
+        None => Usage::Wrong { text: error.render().to_string(), code: error::USAGE },
     }
 }
 
@@ -60,25 +78,25 @@ fn problem(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<
     Some(match (error.kind(), flag) {
         (ErrorKind::UnknownArgument, Some(flag)) => {
             let owner = if is_in_front(flag, args) { "gantry" } else { &verb };
-            (later::refused_flag(owner, flag).unwrap_or_else(|| unknown_flag(flag)), report::USAGE)
+            (later::refused_flag(owner, flag).unwrap_or_else(|| unknown_flag(flag)), error::USAGE)
         }
         (ErrorKind::MissingRequiredArgument, Some(flag)) => {
-            (format!("required flag(s) \"{}\" not set", flag.trim_start_matches('-')), report::USAGE)
+            (format!("required flag(s) \"{}\" not set", flag.trim_start_matches('-')), error::USAGE)
         }
         (ErrorKind::TooManyValues, Some(flag)) => {
             let flag = spelled(command, flag);
-            (format!("invalid argument \"{value}\" for \"{flag}\" flag: it takes no value"), report::USAGE)
+            (format!("invalid argument \"{value}\" for \"{flag}\" flag: it takes no value"), error::USAGE)
         }
         (
             ErrorKind::UnknownArgument | ErrorKind::TooManyValues | ErrorKind::MissingRequiredArgument,
             None,
-        ) => (format!("gantry: '{verb}' {}", expected_arguments(command)), report::FAILED),
+        ) => (format!("gantry: '{verb}' {}", expected_arguments(command)), error::FAILED),
         (ErrorKind::InvalidValue, Some(_)) if value.is_empty() && ends_in_a_bare_flag(args) => {
-            (needs_a_value(args), report::USAGE)
+            (needs_a_value(args), error::USAGE)
         }
         (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(flag)) => {
             let flag = spelled(command, flag);
-            (format!("invalid argument \"{value}\" for \"{flag}\" flag: {}", why(error)), report::USAGE)
+            (format!("invalid argument \"{value}\" for \"{flag}\" flag: {}", why(error)), error::USAGE)
         }
         _ => return None,
     })

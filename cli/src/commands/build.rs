@@ -16,10 +16,10 @@ use common::store::Store;
 use super::pull;
 use super::tag::check_new_name;
 use crate::context::Context;
+use crate::error::verbatim;
 use crate::interrupt;
 use crate::output;
 use crate::progress::{BuildProgress, Style};
-use crate::report::verbatim;
 use crate::runner::EngineRunner;
 use crate::whole_file;
 

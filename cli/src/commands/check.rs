@@ -5,9 +5,9 @@ use common::snapshot::Snapshots;
 use common::store::CheckOptions;
 
 use crate::context::Context;
+use crate::error;
 use crate::output;
 use crate::progress::Counter;
-use crate::report;
 
 /// Verify the whole store
 ///
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             counted(report.tags, "tag", "tags"),
         ));
     }
-    Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::from(report::FAILED) })
+    Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::from(error::FAILED) })
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::report::{self, verbatim, verbatim_with_code};
+use crate::error::{self, verbatim, verbatim_with_code};
 
 /// One filter; those of one name are alternatives, those of different names must all hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ fn parse_one(text: &str, known: &[&str]) -> Result<Filter> {
         let text = format!(
             "invalid argument \"{text}\" for \"-f, --filter\" flag: bad format of filter (expected name=value)"
         );
-        return Err(verbatim_with_code(text, report::USAGE));
+        return Err(verbatim_with_code(text, error::USAGE));
     };
     let name = name.trim().to_ascii_lowercase();
     if !known.contains(&name.as_str()) {

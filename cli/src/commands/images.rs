@@ -13,8 +13,9 @@ use serde_json::json;
 
 use super::filter::{self, Filter};
 use crate::context::Context;
+use crate::error::{Verbatim, verbatim};
 use crate::output::{self, Column, column};
-use crate::report::{self, Verbatim, verbatim};
+use crate::report;
 
 /// List images
 #[derive(Debug, clap::Args)]

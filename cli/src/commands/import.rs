@@ -9,11 +9,11 @@ use common::reference::Reference;
 
 use super::load::open;
 use super::tag::check_new_name;
-use crate::args::flags;
 use crate::context::Context;
+use crate::error::verbatim;
 use crate::interrupt;
 use crate::output;
-use crate::report::verbatim;
+use crate::values;
 
 /// Make an image of a root file system
 ///
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
     /// What the image runs on [default: this machine]
-    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
+    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
     platform: Option<Platform>,
 }
 

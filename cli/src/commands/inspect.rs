@@ -8,8 +8,9 @@ use engine::containers::{ContainerError, Containers};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::error::{self, verbatim, verbatim_with_code};
 use crate::output::{self, DocumentFormat};
-use crate::report::{self, verbatim, verbatim_with_code};
+use crate::report;
 
 mod container;
 mod image;
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     let format = args.format.as_deref().filter(|format| !format.is_empty()).map(DocumentFormat::parse);
     let format =
-        format.transpose().map_err(|error| verbatim_with_code(error.to_string(), report::WRONG_TEMPLATE))?;
+        format.transpose().map_err(|error| verbatim_with_code(error.to_string(), error::WRONG_TEMPLATE))?;
     let store = context.store()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {
@@ -103,7 +104,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     let mut code = ExitCode::SUCCESS;
     for error in failures {
-        code = report::failure(&error, report::FAILED);
+        code = report::failure(&error, error::FAILED);
     }
     Ok(code)
 }

@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result};
 use common::image::archive::{self, Loaded};
 use common::platform::Platform;
 
-use crate::args::flags;
 use crate::context::Context;
+use crate::error::{system_words, verbatim};
 use crate::interrupt;
 use crate::output;
 use crate::progress::Counter;
-use crate::report::{system_words, verbatim};
+use crate::values;
 
 /// Load images from an archive
 ///
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Of an index, load the image for this platform [default: all that are in it]
-    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
+    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
     platform: Option<Platform>,
     /// Print no progress
     #[arg(short, long)]

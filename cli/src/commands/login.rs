@@ -7,8 +7,8 @@ use common::client::{Cause, ClientError, Credentials};
 use common::reference::DEFAULT_HOST;
 
 use crate::context::Context;
+use crate::error::verbatim;
 use crate::output;
-use crate::report::verbatim;
 
 /// Log in to a registry
 ///

@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::filter::{self, Filter};
 use super::state::{Sizes, is_running, network_word, short_id, status_text, status_word, time};
-use crate::args::flags;
 use crate::context::Context;
+use crate::error::{chain, verbatim};
 use crate::output::{self, Column, column};
-use crate::report::{chain, verbatim};
+use crate::values;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long)]
     format: Option<String>,
     /// The newest N, whatever their state
-    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, hide_default_value = true, value_parser = flags::integer)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, hide_default_value = true, value_parser = values::integer)]
     last: i64,
     /// The newest, whatever its state
     #[arg(short, long)]

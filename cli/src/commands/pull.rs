@@ -8,12 +8,12 @@ use common::platform::Platform;
 use common::reference::{Reference, Repository};
 
 use super::login::runtime;
-use crate::args::flags;
 use crate::context::Context;
+use crate::error::verbatim;
 use crate::interrupt;
 use crate::output;
 use crate::progress::Transfers;
-use crate::report::verbatim;
+use crate::values;
 
 /// Get an image from a registry
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all_tags: bool,
     /// The image for this platform [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
+    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
     platform: Option<Platform>,
     /// Print no progress
     #[arg(short, long)]

@@ -9,10 +9,10 @@ use common::reference::{Reference, Repository};
 
 use super::login::runtime;
 use crate::context::Context;
+use crate::error::verbatim;
 use crate::interrupt;
 use crate::output;
 use crate::progress::Transfers;
-use crate::report::verbatim;
 
 /// Send an image to a registry
 #[derive(Debug, clap::Args)]

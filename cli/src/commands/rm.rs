@@ -4,8 +4,9 @@ use anyhow::Result;
 use engine::containers::Containers;
 
 use crate::context::Context;
+use crate::error::{self, verbatim};
 use crate::output;
-use crate::report::{self, verbatim};
+use crate::report;
 
 /// Remove containers
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for reference in &args.containers {
         if reference.is_empty() {
-            code = report::failure(&verbatim("Error: Container name cannot be empty"), report::FAILED);
+            code = report::failure(&verbatim("Error: Container name cannot be empty"), error::FAILED);
             continue;
         }
         let removed =
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             Err(error) => {
                 let missing = matches!(error, engine::containers::ContainerError::Unknown { .. });
                 let text = format!("Error: {:#}", anyhow::Error::new(error));
-                let shown = report::failure(&verbatim(text), report::FAILED);
+                let shown = report::failure(&verbatim(text), error::FAILED);
                 if !(missing && args.force) {
                     code = shown;
                 }

@@ -11,8 +11,9 @@ use engine::containers::{Container, Containers};
 use super::images::require;
 use super::state::{is_running, short_id};
 use crate::context::Context;
+use crate::error::{self, verbatim};
 use crate::output;
-use crate::report::{self, verbatim};
+use crate::report;
 
 /// Remove images, or names of images
 ///
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     // docker tells what went wrong when all that goes is gone.
     let mut code = ExitCode::SUCCESS;
     for error in failures {
-        let shown = report::failure(&error, report::FAILED);
+        let shown = report::failure(&error, error::FAILED);
         let missing = matches!(error.downcast_ref(), Some(NameError::NotFound { .. }));
         if !(args.force && missing) {
             code = shown;

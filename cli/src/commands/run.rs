@@ -16,10 +16,10 @@ use engine::{Attachment, Stream, WindowSize};
 
 use self::id_file::IdFile;
 use super::pull;
-use crate::args::flags;
 use crate::context::Context;
+use crate::error::{self, chain, verbatim, verbatim_with_code};
 use crate::output;
-use crate::report::{self, chain, verbatim, verbatim_with_code};
+use crate::values;
 
 mod environment;
 mod id_file;
@@ -98,7 +98,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"])]
     pull: String,
     /// The image for this platform [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH", value_parser = flags::platform)]
+    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
     platform: Option<Platform>,
     /// Write the container's ID to this file
     #[arg(long, value_name = "FILE")]
@@ -193,10 +193,10 @@ fn start(
     }
     match (outcome, lost) {
         (Ok(status), _) if status.forced => {
-            Err(verbatim_with_code("\ngot 3 SIGTERM/SIGINTs, forcefully exiting", report::FAILED))
+            Err(verbatim_with_code("\ngot 3 SIGTERM/SIGINTs, forcefully exiting", error::FAILED))
         }
         (Ok(_), None) if !(streams.stdout || streams.stderr) => Ok(ExitCode::SUCCESS),
-        (Ok(_), Some(lost)) => Err(verbatim_with_code(lost, report::FAILED)),
+        (Ok(_), Some(lost)) => Err(verbatim_with_code(lost, error::FAILED)),
         (Ok(status), None) => Ok(ExitCode::from(u8::try_from(status.code).unwrap_or(u8::MAX))),
         (Err(error), _) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);

@@ -12,8 +12,8 @@ use common::reference::{Reference, Repository};
 use common::store::Store;
 
 use crate::context::Context;
+use crate::error::{system_words, verbatim};
 use crate::interrupt;
-use crate::report::{system_words, verbatim};
 use crate::whole_file;
 
 /// Write images into an archive

@@ -8,7 +8,7 @@ use common::store::TaggedImage;
 
 use super::images::require;
 use crate::context::Context;
-use crate::report::verbatim;
+use crate::error::verbatim;
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use engine::containers::{Container, MountSource, Status};
 use serde_json::{Value, json};
 
 use crate::commands::state::{Sizes, is_running, network_word, status_word, time};
-use crate::report::chain;
+use crate::error::chain;
 
 /// docker's document of a container; with `size` also how much it has written, and how much is below that.
 pub(super) fn document(store: &Store, container: &Container, size: bool) -> Result<Value> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::report::{self, verbatim};
+use crate::error::{self, verbatim};
 
 /// What the user sets: the files' variables, then the flags', each `NAME=value`. A name without a value is taken from our
 /// environment. Where that has none a file's is left out; a flag's stays a bare name, which takes the image's away.
@@ -62,7 +62,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<String>> {
     let shown = &file.display();
     // docker opens it before it reads it, and says which of these failed.
     let failed =
-        |what: &str, error: io::Error| verbatim(format!("{what} {shown}: {}", report::system_words(&error)));
+        |what: &str, error: io::Error| verbatim(format!("{what} {shown}: {}", error::system_words(&error)));
     let mut opened = File::open(file).map_err(|error| failed("open", error))?;
     let mut bytes = Vec::new();
     opened.read_to_end(&mut bytes).map_err(|error| failed("read", error))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::report::{system_words, verbatim};
+use crate::error::{system_words, verbatim};
 
 /// The file, empty so far. Dropping it removes it again: there is no container then.
 #[derive(Debug)]

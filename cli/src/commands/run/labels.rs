@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::environment;
-use crate::report::verbatim;
+use crate::error::verbatim;
 
 /// The names and values of `NAME[=VALUE]`: the files', of which docker passes over those without a value, then the flags'.
 pub(super) fn given(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, String)>> {

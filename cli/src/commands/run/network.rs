@@ -3,7 +3,7 @@
 use anyhow::Result;
 use engine::containers::NetworkMode;
 
-use crate::report::verbatim;
+use crate::error::verbatim;
 
 /// The network that is asked for; of several none is right, as long as there are none that can be joined together.
 pub(super) fn mode(names: &[String]) -> Result<NetworkMode> {

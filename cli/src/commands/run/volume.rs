@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result};
 use engine::containers::{Mount, MountSource};
 
-use crate::report::{self, verbatim};
+use crate::error::{self, verbatim};
 
 /// All of them; two at one place are refused.
 pub(super) fn binds(volumes: &[String]) -> Result<Vec<Mount>> {
@@ -111,7 +111,7 @@ fn host_folder(source: &str) -> Result<PathBuf> {
     let path = std::path::absolute(source).with_context(|| format!("cannot make `{source}` absolute"))?;
     if !path.exists() {
         fs::create_dir_all(&path).map_err(|error| {
-            let (shown, why) = (path.display(), report::system_words(&error));
+            let (shown, why) = (path.display(), error::system_words(&error));
             let text = format!("error while creating mount source path '{shown}': mkdir {shown}: {why}");
             verbatim(format!("gantry: {text}"))
         })?;
