@@ -15,10 +15,10 @@ use http::header::{
 };
 
 use crate::auth::{Authorized, Delete, Pull, Repository};
+use crate::call::{Call, blocking};
 use crate::condition;
 use crate::error::Error;
 use crate::range::{self, Asked};
-use crate::router::{Call, blocking};
 
 /// The header that says what the bytes' digest is.
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::auth::{Authorized, Pull, Registry};
 use crate::blobs::finish;
+use crate::call::{Call, blocking};
 use crate::error::Error;
 use crate::page::Page;
-use crate::router::{Call, blocking};
 
 /// end-1: the caller may come in.
 pub(crate) fn base(_registry: Authorized<Registry, Pull>) -> Response {

@@ -22,6 +22,7 @@
 mod auth;
 mod blobs;
 mod cache;
+mod call;
 mod catalog;
 mod condition;
 mod error;

@@ -20,9 +20,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 
 use crate::auth::{Authorized, Delete, Pull, Push, Repository};
 use crate::blobs::{CONTENT_DIGEST, finish};
+use crate::call::{Call, blocking};
 use crate::condition;
 use crate::error::Error;
-use crate::router::{Call, blocking};
 
 /// How often a push begins anew while others delete the same manifest.
 const ATTEMPTS: usize = 3;

@@ -5,8 +5,8 @@
 use http::HeaderValue;
 use url::form_urlencoded::Serializer;
 
+use crate::call::Query;
 use crate::error::Error;
-use crate::router::Query;
 
 /// What is listed at most in one answer; the rest is behind its `Link`.
 const LIMIT: usize = 10_000;

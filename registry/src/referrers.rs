@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::auth::{Authorized, Pull, Repository};
 use crate::blobs::finish;
+use crate::call::{Call, blocking};
 use crate::error::Error;
 use crate::page::link;
-use crate::router::{Call, blocking};
 
 /// How many records are read at a time.
 const BATCH: usize = LIMIT;

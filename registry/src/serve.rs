@@ -24,10 +24,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Gate;
 use crate::cache::Cache;
+use crate::call::App;
 use crate::htpasswd::HtpasswdError;
 use crate::intake::Intake;
 use crate::pieces::Pool;
-use crate::router::{App, router};
+use crate::router::router;
 use crate::stall::StallLimit;
 use crate::tls::{TlsError, TlsFiles, server_config};
 

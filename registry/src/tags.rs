@@ -6,10 +6,10 @@ use axum::response::Response;
 use serde_json::json;
 
 use crate::auth::{Authorized, Pull, Repository};
+use crate::call::{Call, blocking};
 use crate::catalog::listing;
 use crate::error::Error;
 use crate::page::Page;
-use crate::router::{Call, blocking};
 
 /// end-8a and end-8b.
 pub(crate) async fn list(

@@ -17,10 +17,10 @@ use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 
 use crate::auth::{Authorized, Pull, Push, Repository};
 use crate::blobs::{created, finish as respond};
+use crate::call::{Call, blocking};
 use crate::error::Error;
 use crate::intake::Chunks;
 use crate::range;
-use crate::router::{Call, blocking};
 
 /// A session that nobody uses for this long is gone.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);

@@ -9,8 +9,8 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::authority::authority;
 use super::settings::SettingsError;
-use super::wire::authority;
 use crate::digest::Digest;
 use crate::reference::DEFAULT_HOST;
 

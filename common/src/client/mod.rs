@@ -20,6 +20,7 @@
 //! The environment is not read here: proxies and paths come in [`ClientOptions`].
 
 mod auth;
+mod authority;
 mod blobs;
 mod challenge;
 mod connector;
@@ -51,9 +52,10 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use self::auth::{Authorizer, Source};
+use self::authority::authority;
 use self::connector::{Connector, Trust};
 use self::host::{Endpoints, Host};
-use self::wire::{Wire, authority};
+use self::wire::Wire;
 use crate::reference::{DEFAULT_HOST, Repository};
 
 pub use self::blobs::BlobStream;

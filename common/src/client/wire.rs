@@ -25,6 +25,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use url::{Origin, Url};
 
+use super::authority::authority;
 use super::connector::Connector;
 use super::error::{Cause, ClientError, RegistryError, RequestLine, Transport};
 
@@ -397,12 +398,6 @@ fn body_errors(body: &[u8]) -> Vec<RegistryError> {
     }
     let message = said.details.or(said.error_description).or(said.message).or(said.error);
     message.map(|message| RegistryError { code: String::new(), message }).into_iter().collect()
-}
-
-/// Host and port as references have them.
-pub(super) fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn bare(url: &Url) -> String {

@@ -30,7 +30,8 @@ use super::beneath::{
     self, FOLDER, Found, Xattrs, find_folder, is_overlay_xattr, join, mtime, names, timestamps,
 };
 use super::index::{Header, Kind, Segment, Time, split_last};
-use super::reader::{Limits, TarError, TarReader};
+use super::limits::Limits;
+use super::reader::{TarError, TarReader};
 use crate::store::remove_tree;
 
 /// What becomes of the owners that a layer names.

@@ -27,9 +27,8 @@ use rustix::io::Errno;
 use super::apply::{Owners, shown};
 use super::beneath::{self, FOLDER, Xattrs, is_overlay_xattr, join, mtime, names, timestamps};
 use super::index::{Entry, Header, Kind, Time, split_last};
-use super::reader::MAX_PATH_BYTES;
+use super::limits::{CAPABILITY, MAX_PATH_BYTES};
 use super::root::{Follow, Resolved, Root};
-use super::writer::CAPABILITY;
 use super::{HoleReader, LayerWriter, WriteError};
 use crate::digest::{Algorithm, Digest};
 

@@ -14,8 +14,9 @@ use std::thread::{self, JoinHandle};
 use super::codec::{Codec, Expansion, decoder};
 use super::form::Form;
 use super::index::{Content, Entry, Index, Kind, split_last};
+use super::limits::Limits;
 use super::pipe::{PipeReader, PipeWriter, channel};
-use super::reader::{Limits, TarError, TarReader, path_refused};
+use super::reader::{TarError, TarReader, path_refused};
 use super::root::Root;
 use super::stored::{
     LayerError, Place, check_diff_id, has_intact_index, remove_damaged_forms, remove_damaged_tar,

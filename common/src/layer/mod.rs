@@ -37,6 +37,7 @@ pub mod encode;
 pub mod form;
 pub mod import;
 pub mod index;
+mod limits;
 mod pax;
 mod pipe;
 pub mod reader;
@@ -56,7 +57,8 @@ pub use encode::{EncodeOptions, encode, form_name};
 pub use form::Form;
 pub use import::{Import, ImportOptions, Imported};
 pub use index::{Content, Entry, Header, Index, IndexError, Kind, Segment, Time};
-pub use reader::{Limits, TarError, TarReader};
+pub use limits::Limits;
+pub use reader::{TarError, TarReader};
 pub use root::{FileReader, Follow, LoopError, Resolved, Root, StackError, check_stack};
 pub use sparse::HoleReader;
 pub use stored::{

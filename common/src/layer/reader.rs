@@ -26,48 +26,21 @@ use std::io::{self, Read};
 use super::beneath::is_overlay_xattr;
 use super::block::{BLOCK_BYTES, Block, OCTAL_11_MAX, padded, text};
 use super::index::{Header, Kind, Segment, split_last};
+use super::limits::{
+    CAPABILITY, Limits, MAX_EXTENSION_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_TAR_BYTES, WHITEOUT_PREFIX,
+    check_numbers, check_xattr_size, is_capability,
+};
 use super::pax::{self, Pax};
 use super::sparse::{self, Map};
-use super::writer::{CAPABILITY, check_xattr_size, is_capability};
 
-/// In front of the name of something that is gone.
-pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// The file that makes its folder opaque.
 pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 /// In front of what AUFS keeps for itself.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
-/// The longest name of one file, in bytes.
-pub(super) const MAX_NAME_BYTES: usize = 255;
-/// The longest path and link target, in bytes: what Linux takes in one system call, without the NUL.
-pub(super) const MAX_PATH_BYTES: usize = 4095;
-/// The longest tar, so that no position overflows.
-pub(super) const MAX_TAR_BYTES: u64 = 1 << 60;
 /// The longest run of zeros behind the two blocks that end a tar, in bytes. Writers fill up their last record: 10 KiB for
 /// GNU tar unless told (`-b 20`), never more than this in practice.
 const MAX_TAIL_BYTES: u64 = 1 << 20;
-/// The longest PAX header or GNU long name, in bytes.
-pub(super) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
-
-/// The highest numbers of a device: the kernel has 12 and 20 bits for them and drops the others.
-const MAX_MAJOR: u32 = 0xfff;
-const MAX_MINOR: u32 = 0xf_ffff;
-
-/// How much one tar may ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Entries, extensions not counted.
-    pub entries: u64,
-    /// Zeros that sparse files have in their holes, all together, in bytes.
-    pub hole_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { entries: 1 << 20, hole_bytes: 64 << 30 }
-    }
-}
-
 /// Why a tar cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
@@ -566,21 +539,6 @@ fn stored_size(block: &Block<'_>, pax: &Pax<'_>) -> Result<u64, &'static str> {
         // what writers put where the number does not fit
         Some(size) if size > OCTAL_11_MAX && (own == 0 || own == OCTAL_11_MAX) => Ok(size),
         Some(_) => Err("PAX and header say different sizes"),
-    }
-}
-
-/// Whether the kernel takes the numbers of an entry for what they are.
-pub(super) fn check_numbers<C>(uid: u32, gid: u32, kind: &Kind<C>) -> Result<(), &'static str> {
-    if uid.max(gid) == u32::MAX {
-        return Err("owner 4294967295, which the kernel takes for none");
-    }
-    match kind {
-        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor }
-            if *major > MAX_MAJOR || *minor > MAX_MINOR =>
-        {
-            Err("device number over 4095:1048575")
-        }
-        _ => Ok(()),
     }
 }
 

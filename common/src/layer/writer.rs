@@ -21,11 +21,11 @@ use std::io::{self, BufWriter, Read, Write};
 
 use super::block::{BLOCK_BYTES, OCTAL_7_MAX, OCTAL_11_MAX, checksum};
 use super::index::{Content, Entry, Index, Kind, Time, path_order, split_last};
-use super::pax::{XATTR, push_record};
-use super::reader::{
-    Limits, MAX_EXTENSION_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_TAR_BYTES, WHITEOUT_PREFIX,
-    check_numbers,
+use super::limits::{
+    CAPABILITY, Limits, MAX_EXTENSION_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_TAR_BYTES, WHITEOUT_PREFIX,
+    check_numbers, check_xattr_size, is_capability,
 };
+use super::pax::{XATTR, push_record};
 use crate::digest::{Algorithm, Digest};
 
 /// The version of the bytes that this writer makes, kept in [`Index::canonical`].
@@ -291,32 +291,6 @@ fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
     }
     Ok(())
 }
-
-/// Whether the kernel takes as many bytes.
-pub(super) fn check_xattr_size(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    if name.len() > MAX_XATTR_NAME_BYTES || value.len() > MAX_XATTR_BYTES {
-        return Err("an extended attribute of over 64 KiB, or whose name has over 255 bytes");
-    }
-    Ok(())
-}
-
-/// Whether the kernel takes `value` for file capabilities: version 2, or 3 with a user that there can be.
-///
-/// Reference: <https://man7.org/linux/man-pages/man7/capabilities.7.html>, "File capability extended attribute
-/// versioning".
-pub(super) fn is_capability(value: &[u8]) -> bool {
-    match (value, value.len()) {
-        ([0 | 1, 0, 0, 2, ..], 20) => true,
-        ([0 | 1, 0, 0, 3, .., a, b, c, d], 24) => [a, b, c, d] != [&0xff; 4],
-        _ => false,
-    }
-}
-
-/// File capabilities.
-pub(super) const CAPABILITY: &[u8] = b"security.capability";
-/// What the kernel takes at most, `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
-const MAX_XATTR_NAME_BYTES: usize = 255;
-const MAX_XATTR_BYTES: usize = 64 << 10;
 
 /// The header blocks of an entry, those of a PAX header in front included.
 fn encode_header(entry: &Entry) -> Result<Vec<u8>, &'static str> {

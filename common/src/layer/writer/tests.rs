@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::layer::index::Header;
-use crate::layer::reader::{Limits, TarReader};
+use crate::layer::limits::Limits;
+use crate::layer::reader::TarReader;
 use crate::layer::{ApplyOptions, Owners, apply};
 
 type Written = (Header, Vec<u8>);
