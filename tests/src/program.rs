@@ -44,7 +44,6 @@ pub fn is_root() -> bool {
 #[derive(Debug)]
 pub struct World {
     folder: TempDir,
-    mounts_before: Vec<String>,
 }
 
 /// What a command did.
@@ -92,7 +91,7 @@ impl World {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("gantry-e2e-").tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("home")).expect("a new folder");
-        World { folder, mounts_before: mounts() }
+        World { folder }
     }
 
     /// The temporary folder; the store is `store` in it.
@@ -144,11 +143,10 @@ impl World {
     #[track_caller]
     pub fn close(self) {
         self.assert_sound();
-        let left: Vec<String> =
-            mounts().into_iter().filter(|mount| !self.mounts_before.contains(mount)).collect();
-        let ours: Vec<&String> =
-            left.iter().filter(|mount| mount.contains(&*self.path().to_string_lossy())).collect();
-        assert!(ours.is_empty(), "mounts left behind: {ours:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let left: Vec<&str> =
+            mounts.lines().filter(|mount| mount.contains(&*self.path().to_string_lossy())).collect();
+        assert!(left.is_empty(), "mounts left behind: {left:?}");
     }
 
     /// `gantry check` finds nothing wrong, where anything was stored.
@@ -224,9 +222,4 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
-}
-
-fn mounts() -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().map(str::to_owned).collect()
 }
