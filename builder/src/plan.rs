@@ -402,6 +402,7 @@ impl<'a> Planner<'a> {
     /// Looks for what else is wrong in `stages` when something is already, so no base image is fetched: what it says or
     /// makes its stages do is not known. Nor is what a faulty instruction would have done, so the look ends there.
     fn look_on(&mut self, stages: &BTreeSet<usize>) {
+        let mut known: BTreeSet<Span> = self.problems.iter().map(Problem::span).collect();
         for number in stages.iter().copied() {
             let state = &self.states[number];
             let draft = match &state.base {
@@ -420,8 +421,9 @@ impl<'a> Planner<'a> {
             let can_be_base = commands.len() == state.commands.len() && !triggers;
             let names = StepNames::new("", false, &commands);
             let evaluated = Evaluation::new(self, number, draft, names).run(&commands);
-            let known: BTreeSet<Span> = self.problems.iter().map(Problem::span).collect();
             let new = evaluated.problems.into_iter().filter(|problem| !known.contains(&problem.span()));
+            let new: Vec<Problem> = new.collect();
+            known.extend(new.iter().map(Problem::span));
             self.problems.extend(new);
             self.states[number].draft = can_be_base.then_some(evaluated.draft);
         }

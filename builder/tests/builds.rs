@@ -583,6 +583,8 @@ fn an_argument_that_fails_hides_no_other_error() {
     check("ARG A=${X:?one}\nARG B=${A:?no}\nFROM ${A}\nARG B\nLABEL a=${B:?no}\nLABEL b=${Z:?two}\n", &["1"]);
     let inherited = "FROM scratch AS a\nENV A=${X:?one}\nFROM a\nLABEL a=${A:?no}\nLABEL b=${Y:?two}\n";
     check(inherited, &["2", "5"]);
+    // Nobody knows which variable is set.
+    check("FROM scratch\nARG N=${X:?one}\nENV $N=1\nLABEL a=${FOO:?no}\n", &["2"]);
     // With errors of other kinds; the image may have set `Y`, and the faulty line `Z`.
     let mixed = "FROM image\nARG A=1\nLABEL a=${A:+${A:?no}} b=${Y:?no}\nENV B=\nLABEL c=${B:?one}\nSTOPSIGNAL none\n\
                  ENV Z\nLABEL d=${Z:?no}\n";

@@ -80,6 +80,7 @@ impl<'a> Evaluation<'a> {
     /// Values that an instruction would have given to variables, if it had not failed or asked for such a value itself,
     /// are not known from now on. False when not even the variables are.
     fn forget(&mut self, kind: &Kind) -> bool {
+        self.is_guess.set(false);
         let names: Option<Vec<String>> = match kind {
             Kind::Arg(args) => Some(args.iter().map(|arg| arg.name.text.clone()).collect()),
             Kind::Env(pairs) => pairs
@@ -88,7 +89,11 @@ impl<'a> Evaluation<'a> {
                 .collect(),
             _ => Some(Vec::new()),
         };
-        names.map(|names| names.iter().for_each(|name| self.draft.variables.forget(name))).is_some()
+        match names.filter(|_| !self.is_guess.get()) {
+            Some(names) => names.iter().for_each(|name| self.draft.variables.forget(name)),
+            None => return false,
+        }
+        true
     }
 
     fn command(&mut self, command: &Command) -> Result<(), Refusal> {
