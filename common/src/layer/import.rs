@@ -266,6 +266,7 @@ fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
         }
         repeated.insert(&entry.path[..]);
     }
+    let repeated_names: HashSet<&[u8]> = repeated.iter().map(|path| split_last(path).1).collect();
     for (at, entry) in entries.iter().enumerate() {
         for folder in ancestors(&entry.path) {
             match seen.get(folder) {
@@ -283,7 +284,7 @@ fn arrange(entries: Vec<Entry>) -> Result<Index, TarError> {
             let changes = match seen.get(&target[..]) {
                 Some((target_at, _)) => *target_at > at || repeated.contains(&target[..]),
                 // By way of a symlink it may be any of that name.
-                None => repeated.iter().any(|path| split_last(path).1 == split_last(target).1),
+                None => repeated_names.contains(split_last(target).1),
             };
             if changes {
                 return Err(path_refused(&entry.path, "a hard link to something that changes later"));
