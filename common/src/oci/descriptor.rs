@@ -31,7 +31,11 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// In an index: the platform of the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::manifest::object_or_null"
+    )]
     pub platform: Option<Platform>,
     /// What kind of artifact a manifest is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,9 @@
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Descriptor, media_type};
@@ -19,12 +23,13 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The config's bytes.
+    #[serde(deserialize_with = "object")]
     pub config: Descriptor,
     /// Lowest layer first. `null`, which some builders write, is read as none.
-    #[serde(default, deserialize_with = "list_or_null")]
+    #[serde(default, deserialize_with = "objects_or_null")]
     pub layers: Vec<Descriptor>,
     /// The manifest that this one refers to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_null")]
     pub subject: Option<Descriptor>,
     /// Free text for people and tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
@@ -46,10 +51,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The manifests, best first for a client that matches several.
-    #[serde(default, deserialize_with = "list_or_null")]
+    #[serde(default, deserialize_with = "objects_or_null")]
     pub manifests: Vec<Descriptor>,
     /// The manifest that this index refers to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_null")]
     pub subject: Option<Descriptor>,
     /// Free text for people and tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_or_null")]
@@ -111,11 +116,7 @@ impl ManifestOrIndex {
             config: Option<serde::de::IgnoredAny>,
             layers: Option<serde::de::IgnoredAny>,
         }
-        // serde reads a list, too, as the fields in their order; nobody else does.
-        if bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(ParseError::Json(serde::de::Error::custom("a list where an object is expected")));
-        }
-        let probe: Probe = serde_json::from_slice(bytes)?;
+        let Object(probe) = serde_json::from_slice::<Object<Probe>>(bytes)?;
         if probe.schema_version != 2 {
             return Err(ParseError::SchemaVersion(probe.schema_version));
         }
@@ -145,12 +146,52 @@ impl ManifestOrIndex {
     }
 }
 
-fn list_or_null<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// A JSON object and nothing else: serde reads a list, too, as the fields in their order; nobody else does.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyObject<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObject<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(OnlyObject(PhantomData)).map(Object)
+    }
+}
+
+fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    Ok(Object::deserialize(deserializer)?.0)
+}
+
+pub(super) fn object_or_null<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+fn objects_or_null<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
+    Ok(objects.into_iter().flatten().map(|Object(value)| value).collect())
 }
 
 pub(super) fn map_or_null<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
@@ -179,6 +220,26 @@ mod tests {
     fn a_list_is_no_document() {
         let text = format!(r#" [2, null, null, {CONFIG}, []]"#);
         assert!(matches!(ManifestOrIndex::parse(text.as_bytes(), None), Err(ParseError::Json(_))));
+    }
+
+    #[test]
+    fn a_list_is_no_descriptor() {
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let list = format!(r#"["{}","{digest}",0]"#, media_type::OCI_CONFIG);
+        let platform = CONFIG.replace("}", r#","platform":["amd64","linux"]}"#);
+        for text in [
+            format!(r#"{{"schemaVersion":2,"config":{list}}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[{list}]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{CONFIG},"subject":{list}}}"#),
+            format!(r#"{{"schemaVersion":2,"manifests":[{list}]}}"#),
+            format!(r#"{{"schemaVersion":2,"manifests":[{platform}]}}"#),
+            format!(r#"{{"schemaVersion":2,"manifests":[],"subject":{list}}}"#),
+        ] {
+            let Err(ParseError::Json(error)) = ManifestOrIndex::parse(text.as_bytes(), None) else {
+                panic!("{text}");
+            };
+            assert!(error.to_string().starts_with("invalid type: sequence, expected an object"), "{error}");
+        }
     }
 
     #[test]
