@@ -19,11 +19,13 @@ use crate::support::{CONFIG, Image, World, descriptor, manifest, noise, until};
 /// another request could take the session from the one that is waited for.
 async fn until_held(location: &str) {
     let data = Path::new(location.rsplit('/').next().unwrap()).join("data");
-    until(async || {
-        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-        open.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.ends_with(&data))
-    })
-    .await;
+    until(async || is_open(&data)).await;
+}
+
+/// Whether this process, and so the server, has a file open whose path ends so.
+fn is_open(end: &Path) -> bool {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.ends_with(end))
 }
 
 async fn range_of(world: &World, location: &str) -> String {
@@ -180,8 +182,9 @@ async fn a_reader_that_stalls_is_let_go() {
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut read = Vec::new();
+    // The answer has begun, so the blob is open until the server gives up.
+    let mut read = vec![stream.read_u8().await.unwrap()];
+    until(async || !is_open(Path::new(digest.hex()))).await;
     let _ = stream.read_to_end(&mut read).await;
     assert!(read.len() < 30_000_000, "{}", read.len());
     world.end().await;
