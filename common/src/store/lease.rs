@@ -11,6 +11,7 @@ use super::Store;
 use super::disk;
 use super::error::StoreError;
 use super::listing::{self, Sort};
+use super::scratch::unless_read_only;
 use crate::digest::Digest;
 
 /// Digests that a build, pull or container is about to reference: the collector leaves them alone until the lease is
@@ -83,7 +84,7 @@ impl Store {
             let header = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
             let expired =
                 disk::decode::<LeaseHeader>(&path, VERSION, header).is_ok_and(|lease| lease.expires <= now);
-            swept += usize::from(expired && disk::remove_file(&path)?);
+            swept += usize::from(expired && unless_read_only(disk::remove_file(&path))?);
         }
         Ok(swept)
     }

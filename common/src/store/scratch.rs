@@ -35,13 +35,21 @@ pub(super) fn sweep_folder(folder: &Path) -> Result<usize, StoreError> {
     let mut swept = 0;
     let (files, folders) = (listing::names(folder, Sort::File)?, listing::names(folder, Sort::Folder)?);
     for id in files.into_iter().chain(folders) {
-        match sweep(&folder.join(id)) {
+        match unless_read_only(sweep(&folder.join(id))) {
             Ok(removed) => swept += usize::from(removed),
             // Files of another user of a namespace, perhaps. They are in nobody's way.
             Err(error) => tracing::warn!(%error, "cannot remove what a dead process left"),
         }
     }
     Ok(swept)
+}
+
+/// What a removal came to: nothing is removed from a store that takes no changes, and that is no failure.
+pub(super) fn unless_read_only(removed: Result<bool, StoreError>) -> Result<bool, StoreError> {
+    match removed {
+        Err(error) if error.is_read_only() => Ok(false),
+        removed => removed,
+    }
 }
 
 /// Removes `path` unless its owner lives; whether it was removed.

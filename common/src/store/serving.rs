@@ -67,7 +67,7 @@ impl Store {
             let file = disk::absent_is_none(File::open(&path)).map_err(StoreError::io("open", &path))?;
             let Some(file) = file else { continue };
             if Lock::try_on(&file).map_err(StoreError::io("lock", &path))? {
-                disk::remove_file(&path)?;
+                scratch::unless_read_only(disk::remove_file(&path))?;
                 continue;
             }
             let record: Option<ServingFile> = disk::read_record(&path, VERSION)?;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::digest::Digest;
 use common::oci::media_type::OCI_MANIFEST;
@@ -282,6 +282,12 @@ impl SmallDisk {
         mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
         mount.status().is_ok_and(|status| status.success()).then_some(SmallDisk(folder))
     }
+
+    fn remount(&self, mode: &str) {
+        let mut remount = Command::new("mount");
+        let remounted = remount.args(["-o", &format!("remount,{mode}")]).arg(self.0.path()).status();
+        assert!(remounted.is_ok_and(|status| status.success()));
+    }
 }
 
 impl Drop for SmallDisk {
@@ -301,16 +307,33 @@ async fn a_store_on_a_read_only_mount_is_served() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(disk.0.path(), folder.path().join("store")).unwrap();
     let world = World::start_in(folder, |_, _| {}).await;
-    world.push_image("a", "v1", b"layer").await;
+    let image = world.push_image("a", "v1", b"layer").await;
     let stopped = world.stop().await;
-    let mut remount = Command::new("mount");
-    let remounted = remount.args(["-o", "remount,ro"]).arg(disk.0.path()).status();
-    assert!(remounted.is_ok_and(|status| status.success()));
+    // What dead processes left, and a blob whose age a reader would renew.
+    let left = [("ingest", "left"), ("serving", "left"), ("leases", r#"{"version":1,"expires":1}"#)];
+    let left = left.map(|(folder, text)| {
+        let path = stopped.root().join(folder).join("00112233445566778899aabbccddeeff");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    let blob = std::fs::File::open(stopped.paths().blob(&image.layer)).unwrap();
+    blob.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
+    drop(blob);
+    disk.remount("ro");
     let world = World::start_in(stopped.folder, |_, _| {}).await;
     world.get("/v2/a/manifests/v1").await.is(StatusCode::OK);
+    let blob = format!("/v2/a/blobs/{}", image.layer);
+    world.head(&blob).await.is(StatusCode::OK);
+    world.get(&blob).await.is(StatusCode::OK);
     world.post("/v2/a/blobs/uploads/").await.fails(403, "DENIED");
     world.delete("/v2/a/manifests/v1").await.fails(403, "DENIED");
-    world.end().await;
+    let stopped = world.stop().await;
+    assert!(left.iter().all(|path| path.exists()), "it was read-only");
+
+    disk.remount("rw");
+    World::start_in(stopped.folder, |_, _| {}).await.end().await;
+    assert!(!left.iter().any(|path| path.exists()));
 }
 
 /// A full disk is a clear answer; what is there can be read, nothing half is visible, and with room it goes on.
