@@ -182,8 +182,8 @@ pub enum Fault {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// Something that nothing in this program makes there; it is passed over.
-    #[error("{} {what}: nothing uses it", path.display())]
+    /// Something that nothing in this program makes there.
+    #[error("{} {what}", path.display())]
     Foreign {
         /// Where it is.
         path: PathBuf,

@@ -189,7 +189,7 @@ impl Check<'_> {
             match (rule, &names) {
                 (Some((_, shape)), Some(names)) => self.look_at(&path, names, *shape)?,
                 _ if above.is_empty() => self.report.notes.push(Note::Foreign { path }),
-                _ => self.foreign(&path, "does not belong into the store"),
+                _ => self.foreign(&path, "does not belong into the store: nothing uses it"),
             }
         }
         Ok(())
@@ -203,9 +203,16 @@ impl Check<'_> {
             metadata => metadata.map_err(StoreError::io("read", path))?.file_type(),
         };
         match shape {
-            File if !kind.is_file() => self.foreign(path, "is no file"),
-            Folder(_) | Repositories | Closed if !kind.is_dir() => self.foreign(path, "is no folder"),
-            Scratch if !kind.is_file() && !kind.is_dir() => self.foreign(path, "is neither file nor folder"),
+            File | Folder(_) | Repositories | Closed if kind.is_symlink() => {
+                self.foreign(path, "is a symlink: what is behind it may be used, but is not checked");
+            }
+            File if !kind.is_file() => self.foreign(path, "is no file: nothing uses it"),
+            Folder(_) | Repositories | Closed if !kind.is_dir() => {
+                self.foreign(path, "is no folder: nothing uses it");
+            }
+            Scratch if !kind.is_file() && !kind.is_dir() => {
+                self.foreign(path, "is neither file nor folder: nothing uses it");
+            }
             Folder(rules) => self.look_into(path, names, rules)?,
             Repositories => self.look_into(path, names, REPOSITORIES)?,
             File | Closed | Scratch => {}

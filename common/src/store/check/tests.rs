@@ -183,6 +183,14 @@ fn every_kind_of_damage_is_named() {
     );
     assert_eq!(
         Sample::faults(|s| {
+            let (tags, elsewhere) = (s.repository.paths().tags(), s.store.root().join("volumes"));
+            fs::rename(&tags, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(elsewhere, tags).unwrap();
+        }),
+        ["ROOT/repos/served/a/b/_tags is a symlink: what is behind it may be used, but is not checked"]
+    );
+    assert_eq!(
+        Sample::faults(|s| {
             fs::write(s.repository.paths().tags().join(".t.swp"), b"").unwrap();
             fs::write(s.repository.paths().tag(&tag()), b"{}").unwrap();
             fs::write(s.store.paths().layer_tar(&s.diff_id), b"another tar").unwrap();
