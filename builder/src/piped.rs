@@ -79,9 +79,7 @@ impl Piped {
         let options = ApplyOptions { owners: Owners::Ignore, limits: Limits::default() };
         let mut left_out = Vec::new();
         apply_noting(decompress(whole)?, root.as_fd(), &options, &mut |header| {
-            if let Kind::Whiteout | Kind::Opaque = header.kind {
-                left_out.push(whiteout_name(header));
-            }
+            left_out.extend(left_out_name(header));
         })?;
         Ok(Piped::Context(PipedContext { folder, left_out }))
     }
@@ -125,14 +123,19 @@ impl PipedContext {
     }
 }
 
-/// What the file that was read as a whiteout is called.
-fn whiteout_name(header: &Header) -> String {
-    let (folder, name) = match header.kind {
-        Kind::Opaque => (&header.path[..], &b".wh..opq"[..]),
-        _ => split_last(&header.path),
+/// What the file is called that was read as a whiteout, or ignored for its name; `None` for one that was unpacked.
+fn left_out_name(header: &Header) -> Option<String> {
+    let marker = |folder, name: &[u8]| tree::join(folder, &[b".wh.", name].concat());
+    let path = match header.kind {
+        Kind::Opaque => marker(&header.path, b".wh..opq"),
+        Kind::Whiteout => {
+            let (folder, name) = split_last(&header.path);
+            marker(folder, name)
+        }
+        _ if header.path.split(|b| *b == b'/').any(|part| part.starts_with(b".wh.")) => header.path.clone(),
+        _ => return None,
     };
-    let name = [b".wh.", name].concat();
-    String::from_utf8_lossy(&tree::join(folder, &name)).into_owned()
+    Some(String::from_utf8_lossy(&path).into_owned())
 }
 
 /// Whether these bytes begin a tar: a header whose checksum is right, or the zeros of an empty one.
@@ -203,10 +206,11 @@ mod tests {
     #[test]
     fn files_that_no_image_can_hold_are_left_out_and_named() {
         with_store(|store| {
-            let tar =
-                archive(&[("a", "1"), (".wh.a", ""), ("d/.wh.b", ""), ("d/.wh..wh..opq", ""), ("d/c", "2")]);
+            let names = [".wh.a", "d/.wh.b", "d/.wh..wh..opq", "d/.wh..wh.e", ".wh..wh.plnk/f"];
+            let unpacked = [("a", "1"), ("d/c", "2")];
+            let tar = archive(&[&names.map(|name| (name, ""))[..], &unpacked].concat());
             let Ok(Piped::Context(context)) = Piped::read(store, &tar[..]) else { panic!("no context") };
-            assert_eq!(context.left_out(), [".wh.a", "d/.wh.b", "d/.wh..wh..opq"]);
+            assert_eq!(context.left_out(), names);
             assert!(context.path().join("a").exists() && context.path().join("d/c").exists());
             assert_eq!(fs::read_dir(context.path().join("d")).unwrap().count(), 1);
         });

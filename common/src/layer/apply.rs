@@ -102,7 +102,8 @@ pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Re
     apply_noting(tar, root, options, &mut |_| {})
 }
 
-/// As [`apply`], and `note` sees each entry before it is unpacked.
+/// As [`apply`], and `note` sees each entry before it is unpacked, and what is ignored because it is AUFS's own
+/// (`.wh..wh.*`).
 ///
 /// # Errors
 /// As [`apply`].
@@ -114,7 +115,7 @@ pub fn apply_noting(
 ) -> Result<(), ApplyError> {
     let mut reader = TarReader::new(tar, options.limits);
     let mut applier = Applier::new(root, options.owners);
-    while let Some(mut member) = reader.next()? {
+    while let Some(mut member) = reader.next_noting(note)? {
         let (header, segments) = (member.header.clone(), member.segments.clone());
         note(&header);
         applier.entry(&header, segments.as_deref(), &mut member)?;

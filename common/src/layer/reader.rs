@@ -185,12 +185,20 @@ impl<R: Read> TarReader<R> {
         reason = "an entry borrows the reader, an iterator's item cannot"
     )]
     pub fn next(&mut self) -> Result<Option<Member<'_, R>>, TarError> {
+        self.next_noting(&mut |_| {})
+    }
+
+    /// As [`TarReader::next`], and `ignored` sees what is AUFS's own.
+    pub(super) fn next_noting(
+        &mut self,
+        ignored: &mut dyn FnMut(&Header),
+    ) -> Result<Option<Member<'_, R>>, TarError> {
         loop {
             self.skip_to_next_header()?;
             let Some(raw) = self.read_raw()? else { return Ok(None) };
             self.count_entry()?;
             let at = raw.at;
-            let Some((header, segments)) = self.interpret(raw)? else { continue };
+            let Some((header, segments)) = self.interpret(raw, ignored)? else { continue };
             tracing::trace!(at, path = %header.path.escape_ascii(), "tar entry");
             let size_bytes = match header.kind {
                 Kind::File { size_bytes, .. } => size_bytes,
@@ -342,7 +350,11 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Makes an entry of a header, reading a sparse file's map; `None` when it is none of the image's.
-    fn interpret(&mut self, raw: Raw) -> Result<Option<Interpreted>, TarError> {
+    fn interpret(
+        &mut self,
+        raw: Raw,
+        ignored: &mut dyn FnMut(&Header),
+    ) -> Result<Option<Interpreted>, TarError> {
         let at = raw.at;
         let block = Block::parse(&raw.bytes).ok_or(self.refused(at, "wrong checksum"))?;
         let pax = Pax::parse(raw.extensions.pax.as_deref().unwrap_or_default())
@@ -382,7 +394,7 @@ impl<R: Read> TarReader<R> {
             _ if header.path.is_empty() => return Err(path_refused(&path, "the root can only be a folder")),
             _ => {}
         }
-        let Some(header) = as_marker(header)? else { return Ok(None) };
+        let Some(header) = as_marker(header, ignored)? else { return Ok(None) };
         if let Kind::CharDevice { major: 0, minor: 0 } = header.kind {
             return Err(TarError::WhiteoutDevice { path: shown(&header.path) });
         }
@@ -605,12 +617,13 @@ fn symlink_target(link: &[u8]) -> Result<&[u8], TarError> {
     }
 }
 
-/// Turns a `.wh.` name into what it means; `None` for what AUFS keeps for itself.
+/// Turns a `.wh.` name into what it means; `None` for what AUFS keeps for itself, which `ignored` sees.
 ///
 /// Spec: <https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>
-fn as_marker(header: Header) -> Result<Option<Header>, TarError> {
+fn as_marker(header: Header, ignored: &mut dyn FnMut(&Header)) -> Result<Option<Header>, TarError> {
     let (folder, name) = split_last(&header.path);
     if folder.split(|b| *b == b'/').any(|part| part.starts_with(AUFS_PREFIX)) {
+        ignored(&header);
         return Ok(None);
     }
     if folder.split(|b| *b == b'/').any(|part| part.starts_with(WHITEOUT_PREFIX)) {
@@ -620,6 +633,7 @@ fn as_marker(header: Header) -> Result<Option<Header>, TarError> {
         return Ok(Some(Header::new(folder, Kind::Opaque, 0)));
     }
     if name.starts_with(AUFS_PREFIX) {
+        ignored(&header);
         return Ok(None);
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(Some(header)) };
