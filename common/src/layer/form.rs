@@ -18,11 +18,9 @@ use super::codec::Codec;
 use super::disk::{Decoder, DiskError, Encoder, Format};
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
+use crate::store::FOREIGN;
 
 pub(super) const FORMAT: Format = Format { name: "table of a layer's form", magic: b"gantryLF", version: 1 };
-
-/// In front of the names of blobs that came from elsewhere.
-pub(super) const FOREIGN: &str = "foreign-";
 
 /// One blob that a layer travels as.
 #[derive(Debug, Clone, PartialEq, Eq)]

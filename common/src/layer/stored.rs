@@ -23,14 +23,14 @@ use std::sync::Arc;
 
 use super::codec::{Codec, DecodeError, Expansion, decoder};
 use super::disk::{DiskError, Format};
-use super::form::{self, FOREIGN, Form};
+use super::form::{self, Form};
 use super::index::{self, Index};
 use super::pipe::{Pipe, pipe};
 use super::reader::TarError;
 use super::writer::{LayerWriter, WriteError, WriterOptions};
 use crate::decompress::BombError;
 use crate::digest::{Algorithm, Digest, Hasher, Hashing};
-use crate::store::{CommitError, Scratch, Store, StoreError, is_form_name};
+use crate::store::{CommitError, FOREIGN, Scratch, Store, StoreError, is_form_name};
 
 /// Why a layer cannot be made, read or stored.
 #[derive(Debug, thiserror::Error)]

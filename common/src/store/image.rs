@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk::{self, Lock};
 use super::error::{StoreError, if_sound};
+use super::paths::FOREIGN;
 use super::repository::digests_in;
 use crate::digest::{Algorithm, Digest};
 use crate::oci::Descriptor;
@@ -39,7 +40,7 @@ impl ImageRecord {
 
     /// The key in `manifests` of a manifest that the image came as.
     pub fn foreign_form(manifest: &Digest) -> String {
-        format!("foreign-{manifest}")
+        format!("{FOREIGN}{manifest}")
     }
 }
 

@@ -92,7 +92,7 @@ pub use image::{FindError, ImageRecord};
 pub use ingest::Ingest;
 pub use lease::Lease;
 pub use paths::Paths;
-pub(crate) use paths::is_form_name;
+pub(crate) use paths::{FOREIGN, is_form_name};
 pub use reach::Reach;
 pub(crate) use remove::folder_names;
 pub use remove::remove_tree;

@@ -222,7 +222,7 @@ impl RepositoryPaths {
 
     /// `_referrers/`
     pub(super) fn all_referrers(&self) -> PathBuf {
-        self.root.join("_referrers")
+        self.root.join(REFERRERS)
     }
 
     /// `_referrers/<alg>/<hex>/`
@@ -240,6 +240,11 @@ impl RepositoryPaths {
 pub(super) const TAGS: &str = "_tags";
 /// Marks a folder as a repository that has, or had, manifests.
 pub(super) const MANIFESTS: &str = "_manifests";
+/// The folder of who refers to manifests of a repository.
+pub(super) const REFERRERS: &str = "_referrers";
+
+/// How the names of forms begin, of layers and of images, that came from elsewhere.
+pub(crate) const FOREIGN: &str = "foreign-";
 
 /// `<alg>-<hex>`: a digest as one file name.
 pub(super) fn flat(digest: &Digest) -> String {
@@ -259,8 +264,10 @@ pub(super) fn from_reference(name: &str) -> Option<RepositoryPath> {
 
 /// Whether a form of a layer can be called so: `foreign-<digest>`, or `<codec>-<version>`.
 pub(crate) fn is_form_name(name: &str) -> bool {
+    if let Some(blob) = name.strip_prefix(FOREIGN) {
+        return blob.parse::<Digest>().is_ok();
+    }
     match name.split_once('-') {
-        Some(("foreign", blob)) => blob.parse::<Digest>().is_ok(),
         Some(("plain" | "gzip" | "zstd", version)) => version.starts_with(|c: char| c.is_ascii_digit()),
         _ => false,
     }

@@ -9,16 +9,13 @@ use crate::reference::Reference;
 use crate::store::disk;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::listing::{self, Sort};
-use crate::store::paths::{from_flat, from_reference, is_form_name};
+use crate::store::paths::{FOREIGN, from_flat, from_reference, is_form_name};
 use crate::store::scratch;
 use crate::store::{ManifestLink, ServedRepository, Store, UploadId};
 
 /// The beginnings of `layers/<alg>/<hh>/<hex>/index` and `…/as/<codec>`. A CRC-32 of all before it ends both files.
 const INDEX_MAGIC: &[u8; 8] = b"gantryLI";
 const FORM_MAGIC: &[u8; 8] = b"gantryLF";
-
-/// How the names of forms begin that were not made here.
-const FOREIGN: &str = "foreign-";
 
 /// The beginning of `layers/<alg>/<hh>/<hex>/as/<codec>`, which `common::layer::form` draws; what follows is the
 /// business of layers.

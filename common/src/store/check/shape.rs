@@ -11,7 +11,7 @@ use crate::reference::{RepositoryPath, Tag};
 use crate::store::catalog::local_name;
 use crate::store::disk::as_random_id;
 use crate::store::error::StoreError;
-use crate::store::paths::{from_flat, from_reference, is_form_name};
+use crate::store::paths::{MANIFESTS, REFERRERS, TAGS, from_flat, from_reference, is_form_name};
 
 /// What a name stands for.
 #[derive(Clone, Copy)]
@@ -108,9 +108,9 @@ static CONTAINERS: &[Rule] = &[
 ];
 
 static REPOSITORIES: &[Rule] = &[
-    (Is("_tags"), Folder(&[(Like(|names| last(names).parse::<Tag>().is_ok()), File)])),
-    (Is("_manifests"), by_digest!(File)),
-    (Is("_referrers"), by_digest!(Folder(&[(Like(is_flat), File)]))),
+    (Is(TAGS), Folder(&[(Like(|names| last(names).parse::<Tag>().is_ok()), File)])),
+    (Is(MANIFESTS), by_digest!(File)),
+    (Is(REFERRERS), by_digest!(Folder(&[(Like(is_flat), File)]))),
     (Like(is_repository), Repositories),
 ];
 
