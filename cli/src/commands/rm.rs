@@ -34,9 +34,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             containers.find(reference).and_then(|container| containers.remove(container, args.force));
         match removed {
             Ok(()) => output::line(reference),
-            Err(error) => {
-                let missing = matches!(error, engine::containers::ContainerError::Unknown { .. });
-                let text = format!("Error: {:#}", anyhow::Error::new(error));
+            Err(refused) => {
+                let missing = matches!(refused, engine::containers::ContainerError::Unknown { .. });
+                let text = format!("Error: {}", error::chain(&refused));
                 let shown = report::failure(&verbatim(text), error::FAILED);
                 if !(missing && args.force) {
                     code = shown;

@@ -105,17 +105,20 @@ fn a_damaged_container_is_seen_named_and_removed_by_force() {
         run("broken");
         let id = world.gantry(["ps", "-aq", "--no-trunc", "-f", "name=broken"]).ok().text().to_owned();
         let short = &id[..12];
-        std::fs::remove_file(world.store().join("containers").join(&id).join(record)).expect("it is there");
+        let record = world.store().join("containers").join(&id).join(record);
+        std::fs::remove_file(&record).expect("it is there");
         let list = world.gantry(["ps", "-a", "--format", "{{.ID}} {{.Names}} {{.Status}}"]).ok();
         let lines: Vec<&str> = list.text().lines().collect();
         assert!(lines[0].starts_with(&format!("{short} broken {status}")), "{lines:?}");
         assert!(lines[1].contains(" whole Exited (0)"), "{lines:?}");
-        let list = list.says(&format!("WARNING: container {short} is damaged: cannot read "));
-        list.says(&format!("/{record}: no such file or directory; `rm -f {short}` removes it\n"));
-        world
-            .gantry(["rm", "broken"])
-            .fails(1)
-            .says("is damaged and can only be removed by force: cannot read ");
+        let why = format!("cannot read {}: no such file or directory", record.display());
+        let warning = format!("WARNING: container {short} is damaged: {why}; `rm -f {short}` removes it\n");
+        assert_eq!(list.stderr, warning);
+        let refused = world.gantry(["rm", "broken"]).fails(1);
+        assert_eq!(
+            refused.stderr,
+            format!("Error: container {id} is damaged and can only be removed by force: {why}\n")
+        );
         world.gantry(["inspect", "-f", "{{.State.Error}}", short]).ok();
         assert_eq!(world.gantry(["rm", "-f", short]).ok().text(), short);
         assert_eq!(world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok().text(), "whole");
