@@ -5,7 +5,7 @@ use common::digest::Digest;
 use common::image::names::{self, NameError, Purpose};
 use common::platform::Platform;
 use common::store::Store;
-use engine::containers::{Container, Containers, Mount, MountSource, Status};
+use engine::containers::{Container, ContainerError, Containers, Mount, MountSource, Status};
 use jiff::Timestamp;
 use regex::Regex;
 use serde_json::json;
@@ -123,16 +123,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Damaged containers are listed, with what is known of them.
+/// Damaged containers and those of a newer program are listed, with what is known of them.
 fn warn_of_damage<'c>(containers: impl Iterator<Item = &'c Container>) {
     for container in containers {
-        if let Some(damage) = container.damage() {
-            let id = short_id(container);
-            output::note(format!(
-                "WARNING: container {id} is damaged: {}; `rm -f {id}` removes it",
-                chain(damage)
-            ));
-        }
+        let Some(damage) = container.damage() else { continue };
+        let (id, why) = (short_id(container), chain(damage));
+        output::note(match damage {
+            ContainerError::Version { .. } => format!("WARNING: container {id}: {why}"),
+            _ => format!("WARNING: container {id} is damaged: {why}; `rm -f {id}` removes it"),
+        });
     }
 }
 

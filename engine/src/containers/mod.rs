@@ -227,13 +227,17 @@ impl Containers {
         self.load(&id).ok_or_else(unknown)
     }
 
-    /// Removes a container. One that runs is killed with `force`, and refused without, as is one that is damaged.
+    /// Removes a container. One that runs is killed with `force`, and refused without, as is one that is damaged. One that
+    /// a newer program wrote is refused in any case: it is whole.
     ///
     /// # Errors
-    /// [`ContainerError::Running`], [`ContainerError::Damaged`], [`ContainerError::Held`] or [`ContainerError::Io`]; what
-    /// is left after the last is removed later.
+    /// [`ContainerError::Version`], [`ContainerError::Running`], [`ContainerError::Damaged`], [`ContainerError::Held`] or
+    /// [`ContainerError::Io`]; what is left after the last is removed later.
     pub fn remove(&self, container: Container, force: bool) -> Result<(), ContainerError> {
         let Container { config: Config { id, .. }, state, folder, damage, .. } = container;
+        if let Some(newer @ ContainerError::Version { .. }) = damage {
+            return Err(newer);
+        }
         if let Some(process) = &state.process {
             if !force {
                 return Err(ContainerError::Running { id });

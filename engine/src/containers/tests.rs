@@ -171,16 +171,24 @@ fn records_keep_all_that_was_asked_for() {
 }
 
 #[test]
-fn a_newer_record_is_damage_that_says_so() {
-    with_containers(|containers, path| {
-        let new = containers.create(config(), "new").unwrap();
-        let file = path.join(new.id()).join("config.json");
-        fs::write(&file, r#"{"version": 2, "shape": "unknown"}"#).unwrap();
-        let found = containers.find("new").unwrap();
-        let damage = found.damage().unwrap();
-        assert!(matches!(damage, ContainerError::Version { found: 2, .. }), "{damage}");
-        assert!(damage.to_string().contains("config.json has version 2"), "{damage}");
-    });
+fn a_newer_record_says_so_and_is_not_removed_by_force_either() {
+    for name in ["config.json", "settings.json", "state.json"] {
+        with_containers(|containers, path| {
+            let id = containers.create(config(), "new").unwrap().config.id;
+            let file = path.join(&id).join(name);
+            fs::write(&file, r#"{"version": 2, "shape": "unknown"}"#).unwrap();
+            let found = containers.find("new").unwrap();
+            let damage = found.damage().unwrap();
+            assert!(matches!(damage, ContainerError::Version { found: 2, .. }), "{damage}");
+            assert!(damage.to_string().contains(&format!("{name} has version 2")), "{damage}");
+            for force in [false, true] {
+                let refused = containers.remove(containers.find("new").unwrap(), force).unwrap_err();
+                assert!(matches!(refused, ContainerError::Version { found: 2, .. }), "{refused}");
+            }
+            assert!(file.exists());
+            assert_eq!(ids(containers), [id]);
+        });
+    }
 }
 
 #[test]

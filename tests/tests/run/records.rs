@@ -127,6 +127,27 @@ fn a_damaged_container_is_seen_named_and_removed_by_force() {
 }
 
 #[test]
+fn a_container_of_a_newer_program_is_listed_and_stays() {
+    let world = world!();
+    world.gantry(["run", "--network", "none", "--name", "newer", "busybox", "true"]).ok();
+    let id = world.gantry(["ps", "-aq", "--no-trunc"]).ok().text().to_owned();
+    let record = world.store().join("containers").join(&id).join("config.json");
+    std::fs::write(&record, r#"{"version": 2}"#).expect("it is there");
+    let why = format!(
+        "{} has version 2 of its format, and only 1 is known here: use a newer gantry",
+        record.display()
+    );
+    let list = world.gantry(["ps", "-a", "--format", "{{.Names}}"]).ok();
+    assert_eq!(list.text(), "newer");
+    assert_eq!(list.stderr, format!("WARNING: container {}: {why}\n", &id[..12]));
+    for args in [&["rm", "newer"][..], &["rm", "-f", "newer"]] {
+        assert_eq!(world.gantry(args).fails(1).stderr, format!("Error: {why}\n"));
+    }
+    assert!(record.exists());
+    world.close();
+}
+
+#[test]
 fn the_list_shows_an_id_where_the_name_means_another_image() {
     let world = world!();
     world.gantry(["tag", "busybox", "app"]).ok();
