@@ -235,8 +235,14 @@ fn what_cannot_be_written_is_said_before_the_build() {
     );
     // The file never holds the ID of another build.
     world.write("context/Dockerfile", "FROM busybox\nCOPY nothing /\n");
-    world.gantry(["build", "--iidfile", "id", "context"]).fails(1);
-    assert!(!world.path().join("id").exists());
+    world.write("behind", "of an earlier build");
+    let at = |name: &str| world.path().join(name);
+    std::os::unix::fs::symlink("behind", at("link")).expect("a link");
+    for file in ["id", "link"] {
+        world.gantry(["build", "--iidfile", file, "context"]).fails(1);
+        assert!(at(file).symlink_metadata().is_err(), "{file}");
+    }
+    assert!(at("behind").exists());
     world.close();
 }
 

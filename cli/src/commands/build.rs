@@ -190,7 +190,10 @@ fn switched_off(mode: &str) -> Result<String, String> {
 /// The file for the ID can be written, and holds none of an earlier build when this one fails.
 fn check_id_file(file: &Path) -> Result<()> {
     whole_file::check(file)?;
-    if fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
+    let is_link = fs::symlink_metadata(file).is_ok_and(|found| found.is_symlink());
+    // As `/dev/stdout`: what a descriptor of ours leads to, of whatever kind.
+    let is_the_systems = is_link && ["/dev", "/proc"].iter().any(|top| file.starts_with(top));
+    if !is_the_systems && fs::metadata(file).is_ok_and(|found| found.is_file()) {
         fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
     Ok(())
