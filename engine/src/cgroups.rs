@@ -22,6 +22,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::mountinfo::{self, Mounted};
 use crate::sys;
 
 /// The folder in a hierarchy that holds our groups.
@@ -81,19 +82,14 @@ enum Hierarchy {
 }
 
 /// The one to use, out of `/proc/self/mountinfo`.
-///
-/// Format: `proc_pid_mountinfo(5)`.
-fn find(mountinfo: &str) -> Option<Hierarchy> {
+fn find(table: &str) -> Option<Hierarchy> {
     let mut unified = None;
-    for line in mountinfo.lines() {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let path = || mount.split(' ').nth(4).map(PathBuf::from);
-        let mut fields = file_system.split(' ');
-        match (fields.next(), fields.nth(1)) {
-            (Some("cgroup"), Some(options)) if options.split(',').any(|option| option == "devices") => {
-                return path().map(Hierarchy::Devices);
+    for Mounted { path, kind, options } in mountinfo::parse(table) {
+        match kind {
+            "cgroup" if options.split(',').any(|option| option == "devices") => {
+                return Some(Hierarchy::Devices(path));
             }
-            (Some("cgroup2"), _) => unified = path().map(Hierarchy::Unified),
+            "cgroup2" => unified = Some(Hierarchy::Unified(path)),
             _ => {}
         }
     }

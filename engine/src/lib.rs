@@ -21,6 +21,7 @@ mod error;
 mod etc;
 mod init;
 mod loopback;
+mod mountinfo;
 mod relay;
 pub mod roles;
 mod run;

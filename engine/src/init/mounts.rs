@@ -14,11 +14,9 @@
 //! Everything of the host that the container gets is opened as a detached mount before the first of these steps, so
 //! that none of them can change what a path means.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +30,7 @@ use rustix::mount::{
 use super::bundle::LateMount;
 use super::root::{Leaf, Root};
 use crate::error::{Failure, Step, chain};
+use crate::mountinfo;
 use crate::spec::{self, Mount, Source};
 use crate::sys;
 
@@ -216,8 +215,9 @@ impl Workspace {
     /// container into the groups that it finds there, out of ours.
     pub(super) fn hide_control_groups(&self) -> io::Result<()> {
         let table = fs::read_to_string("/proc/self/mountinfo")?;
-        for mount in control_groups(&table).filter(|mount| mount.starts_with(WORKSPACE)) {
-            match rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
+        let groups = mountinfo::parse(&table).filter(|mounted| mounted.kind == "cgroup");
+        for group in groups.filter(|mounted| mounted.path.starts_with(WORKSPACE)) {
+            match rustix::mount::unmount(&group.path, UnmountFlags::DETACH) {
                 // Gone with the one that it was in.
                 Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
@@ -328,48 +328,11 @@ fn attach_at(mount: &OwnedFd, folder: rustix::fd::BorrowedFd<'_>, path: &Path) -
     Ok(rustix::mount::move_mount(mount, "", folder, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Where hierarchies of v1 are mounted, out of `/proc/self/mountinfo`.
-///
-/// Format: `proc_pid_mountinfo(5)`.
-fn control_groups(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
-    mountinfo.lines().filter_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let path = mount.split(' ').nth(4).filter(|_| file_system.starts_with("cgroup "))?;
-        Some(PathBuf::from(OsString::from_vec(unescaped(path))))
-    })
-}
-
-/// A path with its blanks, which the table writes as `\040`.
-fn unescaped(path: &str) -> Vec<u8> {
-    let mut pieces = path.split('\\');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let digits = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.extend(digits);
-        bytes.extend(piece.as_bytes().iter().skip(digits.map_or(0, |_| 3)));
-    }
-    bytes
-}
-
 fn describe(source: &Source) -> String {
     match source {
         Source::Bind(path) => path.display().to_string(),
         Source::Tree { path, .. } => format!("/{} of another root", path.display()),
         Source::File { .. } => "a file".to_owned(),
         Source::Tmpfs(_) => "tmpfs".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_hierarchies_of_v1_are_found_at_their_real_places() {
-        let table = "30 24 0:26 / /sys/fs/cgroup/root/h rw shared:4 - cgroup2 cgroup2 rw\n\
-                     31 24 0:27 / /a\\040b\\134c\\04 rw,relatime - cgroup cgroup rw,devices\n\
-                     32 24 0:28 / / rw - ext4 /dev/vda rw\n33 24 0:29 / /x rw - cgroup none rw,name=systemd\n";
-        let found: Vec<_> = control_groups(table).collect();
-        assert_eq!(found, [Path::new("/a b\\c04"), Path::new("/x")]);
     }
 }
