@@ -15,7 +15,7 @@ mod stalling;
 pub use clients::{Dockerd, has, run_client};
 pub use images::{busybox_root, busybox_world, import_busybox, import_debian, static_program};
 pub use program::{Outcome, World, corpora, gantry_binary, is_root, wait_for};
-pub use server::{Server, htpasswd};
+pub use server::{ClosedPort, Server, htpasswd};
 pub use stalling::{Answer, StallingRegistry};
 
 /// Ends the test with a line that says why it cannot run here.

@@ -1,5 +1,9 @@
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::clients::Dockerd;
 use crate::program::{World, code};
@@ -79,4 +83,24 @@ fn address_in(line: &str) -> Option<String> {
 /// A htpasswd file's text for user `alice` with password `wonderland` (bcrypt, cost 4).
 pub fn htpasswd() -> &'static str {
     "alice:$2y$04$nOLhhsJBNw9Ck4lXqhuIGOpCmOIpB7dU6cAUDRFuHIjU2etvaJ.Km\n"
+}
+
+/// A port of loopback that refuses everybody and that nobody else can take as long as the value lives.
+#[derive(Debug)]
+pub struct ClosedPort {
+    /// `127.0.0.1:PORT`
+    pub address: SocketAddrV4,
+    /// Bound, and not listening.
+    _socket: OwnedFd,
+}
+
+impl ClosedPort {
+    /// Takes a free one.
+    #[expect(clippy::new_without_default, reason = "it takes a port")]
+    pub fn new() -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = net::getsockname(&socket).expect("it is bound").try_into().expect("of IPv4");
+        ClosedPort { address, _socket: socket }
+    }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use tests::{Server, World, busybox_root, has, htpasswd, import_busybox, is_root, run_client, skip};
+use tests::{
+    ClosedPort, Server, World, busybox_root, has, htpasswd, import_busybox, is_root, run_client, skip,
+};
 
 /// A world with busybox; the test is skipped where there is none.
 macro_rules! world {
@@ -445,9 +447,8 @@ fn names_that_read_as_digests_are_refused() {
 #[test]
 fn hints_beside_dockers_texts_are_for_terminals() {
     let world = World::new();
-    // Nobody listens on a port that was just given back.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let name = format!("{}/app", address.expect("loopback"));
+    let port = ClosedPort::new();
+    let name = format!("{}/app", port.address);
     let pulled = world.gantry(["pull", &name]).fails(1);
     assert!(!pulled.stderr.contains("hint"), "{}", pulled.stderr);
     if !has("script") {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use common::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Answer, Server, StallingRegistry, World, import_busybox, is_root, skip, wait_for};
+use tests::{Answer, ClosedPort, Server, StallingRegistry, World, import_busybox, is_root, skip, wait_for};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -90,9 +90,8 @@ fn a_full_disk_is_said_and_the_store_stays_sound_and_usable() {
 #[test]
 fn a_base_image_of_an_unreachable_registry_comes_with_a_hint() {
     let world = World::new();
-    // Nobody listens on a port that was just given back.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address = address.expect("loopback");
+    let port = ClosedPort::new();
+    let address = port.address;
     world.write("context/Dockerfile", format!("FROM {address}/base\n"));
     let failed = world.command(["build", "context"]).output().expect("gantry starts");
     let stderr = String::from_utf8_lossy(&failed.stderr);

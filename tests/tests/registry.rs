@@ -1,6 +1,6 @@
 //! The registry with the clients that people use: what they push is what they and others pull, by digest.
 
-use tests::{Dockerd, Server, World, has, htpasswd, import_busybox, run_client, skip};
+use tests::{ClosedPort, Dockerd, Server, World, has, htpasswd, import_busybox, run_client, skip};
 
 /// The digest that the registry names a tag by, asked by a foreign program.
 #[track_caller]
@@ -236,9 +236,8 @@ fn a_taken_port_is_named() {
 #[test]
 fn a_registry_that_cannot_be_reached_is_named() {
     let world = World::new();
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
-    let name = format!("127.0.0.1:{port}/x:1");
-    world.gantry(["pull", &name]).fails(1).says(&format!("127.0.0.1:{port}"));
+    let port = ClosedPort::new();
+    let name = format!("{}/x:1", port.address);
+    world.gantry(["pull", &name]).fails(1).says(&port.address.to_string());
     world.close();
 }
