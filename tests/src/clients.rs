@@ -20,8 +20,8 @@ fn find(program: &str) -> Option<PathBuf> {
 #[track_caller]
 pub fn run_client(world: &World, program: &str, args: &[&str]) -> Outcome {
     let mut command = Command::new(program);
-    command.args(args).current_dir(world.path()).env("HOME", world.path().join("home")).stdin(Stdio::null());
-    finish(&mut command, None)
+    command.args(args).current_dir(world.path()).stdin(Stdio::null());
+    finish(world.clean(&mut command), None)
 }
 
 /// A dockerd of our own, with its data and socket in the test's folder, and in network and mount namespaces of its own:

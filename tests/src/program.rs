@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// Variables that no command of a test gets.
+const OF_THE_CALLER: &[&str] =
+    &["DOCKER_CONFIG", "DOCKER_HOST", "GANTRY_LOG", "GANTRY_ROOT", "REGISTRY_AUTH_FILE", "SOURCE_DATE_EPOCH"];
+
 /// The program under test: `$GANTRY_BIN`, else the one that cargo built beside this test.
 pub fn gantry_binary() -> PathBuf {
     if let Some(binary) = std::env::var_os("GANTRY_BIN") {
@@ -115,12 +119,18 @@ impl World {
     /// `gantry --root STORE …`, not started yet, with nothing of the caller's environment that could change it.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(gantry_binary());
-        command.arg("--root").arg(self.store()).args(args);
-        command.current_dir(self.path()).env("HOME", self.path().join("home")).stdin(Stdio::null());
-        for name in ["SOURCE_DATE_EPOCH", "GANTRY_ROOT", "DOCKER_CONFIG", "GANTRY_LOG"] {
+        command.arg("--root").arg(self.store()).args(args).current_dir(self.path()).stdin(Stdio::null());
+        self.clean(&mut command);
+        command
+    }
+
+    /// Takes out of a command's environment what could change what gantry or a client does: they have a home of their own
+    /// and no setting of the caller's, and `script` runs the plain shell.
+    pub fn clean<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        for name in OF_THE_CALLER {
             command.env_remove(name);
         }
-        command
+        command.env("HOME", self.path().join("home")).env("SHELL", "/bin/sh")
     }
 
     /// Runs `gantry` to its end, ten minutes at most.

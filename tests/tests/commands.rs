@@ -257,8 +257,8 @@ fn a_plain_user_is_told_what_needs_root() {
     let run = |args: &[&str]| {
         let mut command = std::process::Command::new(&program);
         command.arg("--root").arg(folder.join("store")).args(args).current_dir(&folder);
-        let output = command.env("HOME", &folder).uid(65534).gid(65534).stdin(Stdio::null()).output();
-        let output = output.expect("gantry starts");
+        world.clean(&mut command).env("HOME", &folder).uid(65534).gid(65534).stdin(Stdio::null());
+        let output = command.output().expect("gantry starts");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, stderr) = run(&["run", "busybox", "true"]);

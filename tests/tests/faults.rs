@@ -46,14 +46,9 @@ fn a_full_disk_is_said_and_the_store_stays_sound_and_usable() {
     let Some(disk) = SmallDisk::mount(&world, "24m") else { skip!("tmpfs cannot be mounted here") };
     let store = disk.path.join("store");
     let run = |args: &[&str]| {
-        let output = Command::new(tests::gantry_binary())
-            .arg("--root")
-            .arg(&store)
-            .args(args)
-            .current_dir(world.path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("gantry starts");
+        let mut command = Command::new(tests::gantry_binary());
+        command.arg("--root").arg(&store).args(args).current_dir(world.path()).stdin(Stdio::null());
+        let output = world.clean(&mut command).output().expect("gantry starts");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), stderr)
     };

@@ -33,15 +33,14 @@ fn recorded_commands_of_the_corpora_answer_as_docker_does() {
 /// Runs the cases `ids`, `jobs` of them at a time; the error is what the script printed.
 fn replay(world: &World, script: &Path, jobs: &str, ids: &[&str]) -> Result<(), String> {
     let gantry = format!("{} --root {}", gantry_binary().display(), world.store().display());
-    let output = Command::new("python3")
+    let mut python = Command::new("python3");
+    python
         .arg("-B")
         .arg(script)
         .args(["-v", "--jobs", jobs])
         .args(ids.iter().flat_map(|id| ["--only", id]))
         .env("DOCKER", gantry)
-        .env("HOME", world.path().join("home"))
-        .current_dir(world.path())
-        .output()
-        .expect("python3 starts");
+        .current_dir(world.path());
+    let output = world.clean(&mut python).output().expect("python3 starts");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
 }

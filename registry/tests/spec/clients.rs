@@ -31,6 +31,9 @@ async fn run(command: &str, folder: &Path) -> String {
     let mut client = Command::new(words.next().unwrap());
     client.args(words).current_dir(folder).env("HOME", folder).env("XDG_RUNTIME_DIR", folder);
     client.env("STORAGE_DRIVER", "vfs");
+    for name in ["DOCKER_CONFIG", "DOCKER_HOST", "REGISTRY_AUTH_FILE"] {
+        client.env_remove(name);
+    }
     let output = tokio::task::spawn_blocking(move || client.output().unwrap()).await.unwrap();
     let [out, err] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).trim().to_owned());

@@ -12,7 +12,7 @@ fn isolated(world: &tests::World, script: &str) -> Output {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]).current_dir(world.path());
     command.env("GANTRY", gantry_binary()).env("STORE", world.store()).stdin(Stdio::null());
-    command.env_remove("GANTRY_LOG").output().expect("unshare is part of every Debian")
+    world.clean(&mut command).output().expect("unshare is part of every Debian")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -153,12 +153,9 @@ fn ctrl_c_reaches_a_command_that_has_a_terminal_and_no_input() {
     );
     // Gives the program a terminal, whose keys are its own input. `exec`, since a shell that stayed would get the key too
     // and end with its own code.
-    let child = Command::new("script")
-        .args(["-qec", &run, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else { skip!("script is not installed") };
+    let mut script = Command::new("script");
+    script.args(["-qec", &run, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = world.clean(&mut script).spawn() else { skip!("script is not installed") };
     let mut keyboard = child.stdin.take().expect("piped");
     let mut screen = child.stdout.take().expect("piped");
     let mut first = [0; 2];

@@ -12,7 +12,7 @@ fn run_after(world: &World, prepare: &str, args: &[&str]) -> Option<(i32, String
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
     command.arg(gantry_binary()).arg("--root").arg(world.store()).args(args).stdin(Stdio::null());
-    let output = command.output().expect("unshare is part of every Debian");
+    let output = world.clean(&mut command).output().expect("unshare is part of every Debian");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let code = output.status.code().expect("no signal");
     (code != 99).then(|| (code, text(&output.stdout), text(&output.stderr)))

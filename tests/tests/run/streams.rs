@@ -12,6 +12,7 @@ fn shell(world: &tests::World, script: &str) -> Command {
     let mut command = Command::new("sh");
     let gantry = format!("{} --root {}", gantry_binary().display(), world.store().display());
     command.args(["-c", script]).env("GANTRY", gantry).current_dir(world.path()).stdin(Stdio::null());
+    world.clean(&mut command);
     command
 }
 
