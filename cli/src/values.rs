@@ -18,5 +18,10 @@ pub(crate) fn integer(text: &str) -> Result<i64, String> {
 
 /// A platform; nothing, as a script's empty variable gives it, is this machine's.
 pub(crate) fn platform(text: &str) -> Result<Platform, <Platform as std::str::FromStr>::Err> {
-    if text.is_empty() { Ok(Platform::host()) } else { text.parse() }
+    Ok(platform_or_any(text)?.unwrap_or_else(Platform::host))
+}
+
+/// A platform; nothing is any.
+pub(crate) fn platform_or_any(text: &str) -> Result<Option<Platform>, <Platform as std::str::FromStr>::Err> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }

@@ -14,6 +14,9 @@ use crate::output;
 use crate::progress::Counter;
 use crate::values;
 
+/// `None` is any.
+type AnyPlatform = Option<Platform>;
+
 /// Load images from an archive
 ///
 /// docker's archives and OCI layouts are read, plain or compressed with gzip, bzip2, xz or zstd.
@@ -22,9 +25,9 @@ pub(crate) struct Args {
     /// Read from this file and not from stdin
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Of an index, load the image for this platform [default: all that are in it]
-    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
-    platform: Option<Platform>,
+    /// Load only images for this platform [default: all that are in it]
+    #[arg(long, value_name = "OS/ARCH", value_parser = values::platform_or_any)]
+    platform: Option<AnyPlatform>,
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
@@ -40,9 +43,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     };
     let store = context.store_or_new()?;
     let progress = Counter::new("loading", !args.quiet);
-    let host = args.platform.clone().unwrap_or_else(Platform::host);
+    let platform = args.platform.as_ref().and_then(Option::as_ref);
     let interrupted = interrupt::exit_on_signal()?;
-    let loaded = archive::load(&store, input, &host, &|size_bytes| {
+    let loaded = archive::load(&store, input, platform, &|size_bytes| {
         progress.expect(size_bytes);
         progress.add(size_bytes);
     });

@@ -95,10 +95,13 @@ pub enum LoadError {
         /// In the manifest.
         layers: usize,
     },
-    /// It holds images, but none that this machine runs.
+    /// It holds no image at all.
+    #[error("archive has no image")]
+    Empty,
+    /// None of its images is for the platform that was asked for.
     #[error("archive has no image for {platform}")]
     Platform {
-        /// This machine's.
+        /// The platform.
         platform: Box<Platform>,
     },
     /// A layer is refused.
@@ -126,25 +129,30 @@ impl LoadError {
     }
 }
 
-/// Loads all images of an archive. `progress` is told how many bytes of layers were read.
+/// Loads all images of an archive, or those for `platform`. `progress` is told how many bytes of layers were read.
 ///
 /// # Errors
 /// [`LoadError`]. Nothing half done stays.
 pub fn load(
     store: &Store,
     archive: impl Read + Send,
-    host: &Platform,
+    platform: Option<&Platform>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Loaded>, LoadError> {
     let archive = Archive::open(store, archive)?;
-    let loader = Loader { store, archive, host, progress };
+    let loader = Loader { store, archive, platform, progress };
     let index = loader.document::<Index>("index.json")?;
-    match (loader.document::<Vec<DockerEntry>>("manifest.json")?, index) {
+    let loaded = match (loader.document::<Vec<DockerEntry>>("manifest.json")?, index) {
         // Of an image that travelled, the manifest shall stay; one with plain layers was made for the archive only.
-        (Some(entries), Some(index)) if loader.is_compressed(&entries)? => loader.oci_images(&index),
-        (Some(entries), _) => entries.iter().map(|entry| loader.docker_image(entry)).collect(),
-        (None, Some(index)) => loader.oci_images(&index),
-        (None, None) => Err(LoadError::Unknown),
+        (Some(entries), Some(index)) if loader.is_compressed(&entries)? => loader.oci_images(&index)?,
+        (Some(entries), _) => loader.docker_images(&entries)?,
+        (None, Some(index)) => loader.oci_images(&index)?,
+        (None, None) => return Err(LoadError::Unknown),
+    };
+    match platform {
+        _ if !loaded.is_empty() => Ok(loaded),
+        Some(platform) => Err(LoadError::Platform { platform: Box::new(platform.clone()) }),
+        None => Err(LoadError::Empty),
     }
 }
 
@@ -264,7 +272,8 @@ fn normal(name: &str) -> String {
 struct Loader<'a> {
     store: &'a Store,
     archive: Archive,
-    host: &'a Platform,
+    /// Images for another one are passed over.
+    platform: Option<&'a Platform>,
     progress: &'a (dyn Fn(u64) + Sync),
 }
 
@@ -279,9 +288,21 @@ impl Loader<'_> {
         Ok(Codec::sniff(&start) != Some(Codec::Plain))
     }
 
-    fn docker_image(&self, entry: &DockerEntry) -> Result<Loaded, LoadError> {
+    fn is_wanted(&self, config: &ImageConfig) -> bool {
+        self.platform.is_none_or(|wanted| record::platform(config).matches(wanted))
+    }
+
+    fn docker_images(&self, entries: &[DockerEntry]) -> Result<Vec<Loaded>, LoadError> {
+        entries.iter().filter_map(|entry| self.docker_image(entry).transpose()).collect()
+    }
+
+    /// One image by its config; `None` when it is for another platform.
+    fn docker_image(&self, entry: &DockerEntry) -> Result<Option<Loaded>, LoadError> {
         let config_bytes = self.bytes(&entry.config, CONFIG_LIMIT_BYTES)?;
         let config: ImageConfig = parse(&entry.config, &config_bytes)?;
+        if !self.is_wanted(&config) {
+            return Ok(None);
+        }
         let id = Digest::sha256(&config_bytes);
         let layers = entry.layers.clone().unwrap_or_default();
         count(&id, &config, layers.len())?;
@@ -298,7 +319,7 @@ impl Loader<'_> {
                 Err(_) => refused_names.push(name.clone()),
             }
         }
-        Ok(Loaded { refused_names, ..self.name(id, &config, names, None)? })
+        Ok(Some(Loaded { refused_names, ..self.name(id, &config, names, None)? }))
     }
 
     fn oci_images(&self, index: &Index) -> Result<Vec<Loaded>, LoadError> {
@@ -314,9 +335,6 @@ impl Loader<'_> {
                     None => loaded.push(image),
                 }
             }
-        }
-        if loaded.is_empty() {
-            return Err(LoadError::Platform { platform: Box::new(self.host.clone()) });
         }
         Ok(loaded)
     }
@@ -361,7 +379,7 @@ impl Loader<'_> {
         }
     }
 
-    /// One image by its manifest; `None` for what is no image, such as an attestation.
+    /// One image by its manifest; `None` for what is no image, such as an attestation, or for another platform.
     fn manifest(
         &self,
         manifest: &Manifest,
@@ -377,6 +395,9 @@ impl Loader<'_> {
         verify(&config_name, &manifest.config.digest, &config_bytes)?;
         let config: ImageConfig = parse(&config_name, &config_bytes)?;
         if config.os == "unknown" || (config.os.is_empty() && manifest.layers.is_empty()) {
+            return Ok(None);
+        }
+        if !self.is_wanted(&config) {
             return Ok(None);
         }
         let id = manifest.config.digest.clone();

@@ -59,7 +59,7 @@ fn an_image_survives_both_formats_with_its_id_and_names() {
         let archive = saved(&from, &id, format);
         assert!(archive == saved(&from, &id, format), "equal images give equal bytes");
         let (_b, to) = store();
-        let loaded = load(&to, &archive[..], &Platform::host(), &|_| {}).unwrap();
+        let loaded = load(&to, &archive[..], None, &|_| {}).unwrap();
         assert_eq!(loaded.len(), 1);
         assert_eq!(loaded[0].id, id);
         let names: Vec<String> = loaded[0].names.iter().map(crate::reference::Reference::familiar).collect();
@@ -78,7 +78,7 @@ fn loading_again_heals_the_tables_of_a_layer() {
         let diff_id = crate::image::names::config(&from, &id).unwrap().rootfs.diff_ids[0].clone();
         let archive = saved(&from, &id, format);
         let (_b, to) = store();
-        load(&to, &archive[..], &Platform::host(), &|_| {}).unwrap();
+        load(&to, &archive[..], None, &|_| {}).unwrap();
         for store in [&from, &to] {
             let paths = store.paths();
             let forms = std::fs::read_dir(paths.layer_forms(&diff_id)).unwrap();
@@ -89,7 +89,7 @@ fn loading_again_heals_the_tables_of_a_layer() {
                 bytes[8] ^= 2;
                 std::fs::write(&path, bytes).unwrap();
                 assert!(!store.check(&CheckOptions::default()).unwrap().is_sound());
-                load(store, &archive[..], &Platform::host(), &|_| {}).unwrap();
+                load(store, &archive[..], None, &|_| {}).unwrap();
                 assert_sound(store);
                 let root = Root::open(store, std::slice::from_ref(&diff_id)).unwrap();
                 let tool = root.lookup(b"bin/tool", Follow::No).unwrap().unwrap();
@@ -109,9 +109,7 @@ fn loading_or_importing_again_heals_the_tar_of_a_layer() {
         let archive = saved(&store, &id, format);
         let tar = store.paths().layer_tar(&diff_id);
         let heals: [&dyn Fn(); 2] =
-            [&|| drop(load(&store, &archive[..], &Platform::host(), &|_| {}).unwrap()), &|| {
-                drop(imported(&store))
-            }];
+            [&|| drop(load(&store, &archive[..], None, &|_| {}).unwrap()), &|| drop(imported(&store))];
         for heal in heals {
             for damage in [&b"another tar"[..], b""] {
                 std::fs::write(&tar, damage).unwrap();
@@ -152,7 +150,7 @@ fn archive_named(layers: &[Vec<u8>], repo_tags: &[&str]) -> Vec<u8> {
 fn check_refused(layers: &[TarBytes], expected: &str) {
     let layers: Vec<Vec<u8>> = layers.iter().map(|layer| layer.clone().finish()).collect();
     let (_folder, store) = store();
-    let error = load(&store, &archive_of(&layers)[..], &Platform::host(), &|_| {}).unwrap_err();
+    let error = load(&store, &archive_of(&layers)[..], None, &|_| {}).unwrap_err();
     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     assert!(format!("{error}: {cause}").contains(expected), "{error}: {cause}");
     assert!(error.hint().is_some());
@@ -169,7 +167,7 @@ fn hostile_layers_are_refused_before_anything_is_unpacked() {
     check_refused(&[tar().entry(b'3', "gone", "", b"")], "device `gone` has the numbers 0:0");
     let (_folder, store) = store();
     let archive = archive_of(&[tar().file("a", b"").finish(), tar().hardlink("link", "a").finish()]);
-    load(&store, &archive[..], &Platform::host(), &|_| {}).unwrap();
+    load(&store, &archive[..], None, &|_| {}).unwrap();
     assert_sound(&store);
 }
 
@@ -210,10 +208,9 @@ fn what_does_not_match_its_digest_is_not_loaded() {
     let layer = crate::image::names::config(&from, &id).unwrap().rootfs.diff_ids[0].clone();
     let archive = saved(&from, &id, ArchiveFormat::Docker);
     let (_b, to) = store();
-    assert!(load(&to, &damaged(&archive, layer.hex())[..], &Platform::host(), &|_| {}).is_err());
+    assert!(load(&to, &damaged(&archive, layer.hex())[..], None, &|_| {}).is_err());
     assert!(
-        load(&to, &damaged(&saved(&from, &id, ArchiveFormat::Oci), id.hex())[..], &Platform::host(), &|_| {})
-            .is_err()
+        load(&to, &damaged(&saved(&from, &id, ArchiveFormat::Oci), id.hex())[..], None, &|_| {}).is_err()
     );
     assert_eq!(to.image_ids().unwrap(), []);
     assert_sound(&to);
@@ -245,10 +242,10 @@ fn a_manifest_of_another_size_than_the_index_says_is_not_loaded() {
         blobs.into_iter().fold(tar, file).finish()
     };
     let (_folder, store) = store();
-    let error = load(&store, &archive(1)[..], &Platform::host(), &|_| {}).unwrap_err();
+    let error = load(&store, &archive(1)[..], None, &|_| {}).unwrap_err();
     assert!(matches!(error, LoadError::Commit(CommitError::SizeMismatch { .. })), "{error}");
     assert!(!store.paths().blobs().exists(), "nothing of it stays");
-    assert_eq!(load(&store, &archive(0)[..], &Platform::host(), &|_| {}).unwrap().len(), 1);
+    assert_eq!(load(&store, &archive(0)[..], None, &|_| {}).unwrap().len(), 1);
     assert_sound(&store);
 }
 
@@ -266,10 +263,39 @@ fn an_image_whose_config_nobody_would_read_is_not_imported() {
 }
 
 #[test]
+fn only_the_images_for_the_platform_that_is_asked_for_are_loaded() {
+    let (_a, from) = store();
+    let images = ["linux/amd64", "linux/arm64"].map(|platform| {
+        let platform: Platform = platform.parse().unwrap();
+        let name = Some(format!("tool:{}", platform.architecture).parse().unwrap());
+        import(&from, &root_tar()[..], &ImportRequest { name, platform, ..request() }, &|_| {}).unwrap()
+    });
+    let names = |id: &Digest| from.image(id).unwrap().unwrap().names;
+    let images: Vec<Saved> = images.into_iter().map(|id| Saved { names: names(&id), id }).collect();
+    for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
+        let mut archive = Vec::new();
+        save(&from, &images, format, &mut archive, &|_| {}).unwrap();
+        let (_b, to) = store();
+        let load = |platform: Option<&str>| {
+            let platform = platform.map(|text| text.parse::<Platform>().unwrap());
+            load(&to, &archive[..], platform.as_ref(), &|_| {})
+        };
+        let error = load(Some("linux/s390x")).unwrap_err();
+        assert_eq!(error.to_string(), "archive has no image for linux/s390x");
+        assert_eq!(to.image_ids().unwrap(), []);
+        let loaded = load(Some("linux/arm64/v8")).unwrap();
+        assert_eq!(loaded.iter().map(|image| &image.id).collect::<Vec<_>>(), [&images[1].id]);
+        assert_eq!(to.image_ids().unwrap(), [images[1].id.clone()]);
+        assert_eq!(load(None).unwrap().len(), 2);
+        assert_sound(&to);
+    }
+}
+
+#[test]
 fn what_is_no_archive_says_so() {
     let (_a, to) = store();
     let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();
-    assert!(matches!(load(&to, &empty[..], &Platform::host(), &|_| {}), Err(LoadError::Unknown)));
+    assert!(matches!(load(&to, &empty[..], None, &|_| {}), Err(LoadError::Unknown)));
     let refers = {
         let mut tar = tar::Builder::new(Vec::new());
         let list = br#"[{"Config":"../../etc/passwd","RepoTags":null,"Layers":[]}]"#;
@@ -278,7 +304,7 @@ fn what_is_no_archive_says_so() {
         tar.append_data(&mut header, "manifest.json", &list[..]).unwrap();
         tar.into_inner().unwrap()
     };
-    let error = load(&to, &refers[..], &Platform::host(), &|_| {}).unwrap_err();
+    let error = load(&to, &refers[..], None, &|_| {}).unwrap_err();
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
 }
 
@@ -287,9 +313,7 @@ fn an_archive_that_was_cut_says_so() {
     let (_a, to) = store();
     let archive = archive_of(&[TarBytes::new().file("f", &[7; 5000]).finish()]);
     let cut = &archive[..archive.len() - 5000];
-    let LoadError::Read(why) = load(&to, cut, &Platform::host(), &|_| {}).unwrap_err() else {
-        panic!("it is cut")
-    };
+    let LoadError::Read(why) = load(&to, cut, None, &|_| {}).unwrap_err() else { panic!("it is cut") };
     assert_eq!(why.to_string(), format!("tar ends after {} bytes, within an entry", cut.len()));
     assert_eq!(to.image_ids().unwrap(), []);
 }
@@ -298,7 +322,7 @@ fn an_archive_that_was_cut_says_so() {
 fn names_that_are_none_are_told_and_the_image_is_loaded() {
     let (_a, to) = store();
     let archive = archive_named(&[], &["UPPER:1", "good:1", "a b"]);
-    let loaded = load(&to, &archive[..], &Platform::host(), &|_| {}).unwrap();
+    let loaded = load(&to, &archive[..], None, &|_| {}).unwrap();
     assert_eq!(loaded[0].names, ["good:1".parse().unwrap()]);
     assert_eq!(loaded[0].refused_names, ["UPPER:1", "a b"]);
 }
