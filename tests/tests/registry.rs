@@ -1,6 +1,7 @@
 //! The registry with the clients that people use: what they push is what they and others pull, by digest.
 
-use tests::{ClosedPort, Dockerd, Server, World, has, htpasswd, import_busybox, run_client, skip};
+use common::platform::Platform;
+use tests::{ClosedPort, Dockerd, Server, World, has, htpasswd, import_busybox, is_root, run_client, skip};
 
 /// The digest that the registry names a tag by, asked by a foreign program.
 #[track_caller]
@@ -49,6 +50,28 @@ fn gantry_pushes_and_pulls_and_the_digest_stays() {
     }
     server.stop();
     other.close();
+    world.close();
+}
+
+#[test]
+fn an_image_of_one_platform_does_not_pass_for_another() {
+    let world = World::new();
+    if !import_busybox(&world) || !is_root() {
+        skip!("busybox is not installed, or running it needs root");
+    }
+    let server = Server::start(&world, &[]);
+    let (name, _) = pushed(&world, &server);
+    let other = format!(
+        "image with reference {name} was found but does not match the specified platform: wanted linux/s390x, actual: {}",
+        Platform::host()
+    );
+    let pulled = world.gantry(["pull", "--platform", "linux/s390x", &name]).ok();
+    assert!(pulled.stderr.ends_with(&format!("WARNING: {other}\n")), "{pulled:?}");
+    world.gantry(["run", "--rm", "--platform", "linux/s390x", &name, "true"]).fails(125).says(&other);
+    let pulled = world.gantry(["pull", "--platform", &Platform::host().to_string(), &name]).ok();
+    assert!(!pulled.stderr.contains("WARNING"), "{pulled:?}");
+    assert_eq!(world.gantry(["ps", "-aq"]).ok().text(), "");
+    server.stop();
     world.close();
 }
 

@@ -3,7 +3,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::digest::Digest;
+use common::image::names;
 use common::image::pull::{self, PullEvent, PullStep, Pulled};
+use common::image::record;
+use common::oci::ImageConfig;
 use common::platform::Platform;
 use common::reference::{Reference, Repository};
 
@@ -57,8 +60,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         output::line("Using default tag: latest");
     }
     let pulled = announced(context, &reference, &platform, say)?;
+    if args.platform.is_some() {
+        let image = names::config(&context.store()?, &pulled.id)?;
+        if let Some(other) = other_platform(&image, &platform, &reference.familiar()) {
+            output::note(format!("WARNING: {other}"));
+        }
+    }
     end(args.quiet, pulled.up_to_date, &reference.familiar(), &reference);
     Ok(ExitCode::SUCCESS)
+}
+
+/// docker's words for an image that is not for the platform that was asked for: a registry gives an image of one platform
+/// whatever is wanted.
+pub(super) fn other_platform(image: &ImageConfig, wanted: &Platform, name: &str) -> Option<String> {
+    let actual = record::platform(image);
+    actual.fitness(wanted).is_none().then(|| {
+        format!(
+            "image with reference {name} was found but does not match the specified platform: \
+             wanted {wanted}, actual: {actual}"
+        )
+    })
 }
 
 /// Pulls one image for `run`, whose stdout belongs to the command: docker's lines go to stderr.

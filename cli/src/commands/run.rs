@@ -124,6 +124,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let store = context.store_or_new()?;
     let id = image(args, context, &store)?;
     let image = names::config(&store, &id)?;
+    if let Some(wanted) = &args.platform
+        && let Some(other) = pull::other_platform(&image, wanted, &args.image)
+    {
+        return Err(verbatim(format!("gantry: {other}.")));
+    }
     let env = environment::merged(env, &image.config.env);
     let config = Config {
         image: Some(id),
