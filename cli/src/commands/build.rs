@@ -21,6 +21,7 @@ use crate::interrupt;
 use crate::output;
 use crate::progress::{BuildProgress, Style};
 use crate::runner::EngineRunner;
+use crate::values;
 use crate::whole_file;
 
 /// Build an image from a Dockerfile
@@ -181,8 +182,8 @@ fn build_arg(text: &str) -> Result<String, String> {
 
 /// The mode of something that is not here yet.
 fn switched_off(mode: &str) -> Result<String, String> {
-    match mode {
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(mode.to_owned()),
+    match values::boolean(mode) {
+        Ok(false) => Ok(mode.to_owned()),
         _ => Err("only `false` is here yet".to_owned()),
     }
 }
